@@ -1,0 +1,214 @@
+"""The catalog: which models this farm serves, what each accepts, and where its weights are.
+
+One TOML file, read at start by the front door (limits, defaults) and by the workers (sources, schedulers).
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from enum import StrEnum
+from functools import cache
+from pathlib import Path
+from typing import Any, Self
+
+from shared.errors import RendermillError
+from shared.settings import settings
+
+
+class Mode(StrEnum):
+    """What is made from what."""
+
+    #: From a prompt alone.
+    TEXT_TO_IMAGE = "text-to-image"
+    #: From a prompt and an input image, of which `strength` is redrawn.
+    IMAGE_TO_IMAGE = "image-to-image"
+    #: From a prompt, an input image and a mask; white pixels of the mask are repainted.
+    INPAINTING = "inpainting"
+
+
+class GuidanceKind(StrEnum):
+    """How a model follows a guidance scale."""
+
+    #: Two evaluations a step (with and without the prompt); takes a negative prompt.
+    CLASSIFIER_FREE = "classifier-free"
+    #: The scale is an input of the model: one evaluation a step, no negative prompt.
+    EMBEDDED = "embedded"
+    #: Distilled to run without guidance. A negative prompt switches true classifier-free guidance on, at the
+    #: catalog's scale unless the request names one, and doubles the work; a scale alone has no effect.
+    NEGATIVE_ONLY = "negative-only"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Guidance:
+    kind: GuidanceKind
+    default: float
+    min: float = 0.0
+    max: float
+
+    @property
+    def takes_negative_prompt(self) -> bool:
+        return self.kind is not GuidanceKind.EMBEDDED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Steps:
+    default: int
+    min: int = 1
+    max: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Size:
+    """Limits of width and height, in pixels."""
+
+    default: int
+    min: int
+    max: int
+    multiple_of: int
+    max_pixels: int
+    #: Round a size to the nearest allowed multiple instead of refusing it.
+    round: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scheduler:
+    #: `euler` or `flow-euler`.
+    name: str
+    timestep_spacing: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UNetSource:
+    """A single-file UNet that replaces the one of the model's folder."""
+
+    source: str
+    revision: str
+    file: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """One entry of the catalog."""
+
+    id: str
+    name: str
+    family: str
+    modes: tuple[Mode, ...]
+    source: str
+    licence: str
+    guidance: Guidance
+    num_steps: Steps
+    size: Size
+    scheduler: Scheduler
+    aliases: tuple[str, ...] = ()
+    revision: str = "main"
+    dtype: str = "bfloat16"
+    #: Most images that share one denoising batch.
+    batch_limit: int = 4
+    #: Predicted seconds for one denoiser evaluation over a megapixel; only ratios between jobs matter for
+    #: fairness, measured rates correct it for estimates of time.
+    unit_cost: float = 0.1
+    #: Tokens of the T5 encoder, where the family has one.
+    max_prompt_tokens: int = 256
+    unet: UNetSource | None = None
+
+    @property
+    def parameters(self) -> frozenset[str]:
+        """The parameters of a job body that this model takes."""
+        names = {"prompt", "width", "height", "num_steps", "guidance_scale", "seed", "n"}
+        if self.guidance.takes_negative_prompt:
+            names.add("negative_prompt")
+        if Mode.IMAGE_TO_IMAGE in self.modes:
+            names |= {"input_image", "strength"}
+        if Mode.INPAINTING in self.modes:
+            names |= {"input_image", "mask_image", "strength"}
+        return frozenset(names)
+
+    @classmethod
+    def from_table(cls, table: Mapping[str, Any]) -> Self:
+        """The model of one `[[model]]` table. Raises ValueError, naming the model and the key, for a wrong one."""
+        name = table.get("id", "(a model without id)")
+        unknown = table.keys() - {f.name for f in fields(cls)}
+        if unknown:
+            raise ValueError(f"catalog: {name}: unknown key {', '.join(sorted(unknown))}")
+        try:
+            parts = {
+                "modes": tuple(Mode(mode) for mode in table["modes"]),
+                "aliases": tuple(table.get("aliases", ())),
+                "guidance": Guidance(
+                    **{**table["guidance"], "kind": GuidanceKind(table["guidance"]["kind"])}
+                ),
+                "num_steps": Steps(**table["num_steps"]),
+                "size": Size(**table["size"]),
+                "scheduler": Scheduler(**table["scheduler"]),
+                "unet": UNetSource(**table["unet"]) if "unet" in table else None,
+            }
+            return cls(**{**table, **parts})
+        except KeyError as error:
+            raise ValueError(f"catalog: {name}: {error} is missing") from error
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"catalog: {name}: {error}") from error
+
+
+class Catalog:
+    """The models by id and alias."""
+
+    def __init__(
+        self, models: Iterable[Model], aliases: Mapping[str, str | Mapping[str, str]] | None = None
+    ) -> None:
+        self.models = {model.id: model for model in models}
+        self._names: dict[str, dict[Mode, Model]] = {}
+        for model in self.models.values():
+            for name in (model.id, *model.aliases):
+                self._add(name, dict.fromkeys(Mode, model))
+        for name, target in (aliases or {}).items():
+            by_mode = dict.fromkeys(Mode, target) if isinstance(target, str) else target
+            try:
+                self._add(name, {Mode(mode): self.models[id_] for mode, id_ in by_mode.items()})
+            except KeyError as error:
+                raise ValueError(f"catalog: alias {name}: there is no model {error}") from error
+
+    def _add(self, name: str, by_mode: dict[Mode, Model]) -> None:
+        if name in self._names:
+            raise ValueError(f"catalog: two models are called {name}")
+        self._names[name] = by_mode
+
+    @property
+    def names(self) -> list[str]:
+        """Every id and alias a request may use."""
+        return list(self._names)
+
+    @property
+    def aliases(self) -> dict[str, dict[Mode, Model]]:
+        """Names that are not ids, with the model each stands for in each mode."""
+        return {name: by_mode for name, by_mode in self._names.items() if name not in self.models}
+
+    def find(self, name: str, mode: Mode = Mode.TEXT_TO_IMAGE) -> Model:
+        """The model called `name`; an alias may stand for different models in different modes.
+
+        Raises RendermillError `unknown_model`, with the list of models, when there is none.
+        """
+        by_mode = self._names.get(name)
+        if by_mode is None:
+            raise RendermillError(
+                "unknown_model",
+                f"There is no model {name!r}; see 'models'.",
+                param="model",
+                models=list(self.models),
+            )
+        return by_mode.get(mode) or next(iter(by_mode.values()))
+
+
+def load_catalog(path: Path) -> Catalog:
+    """The catalog of a TOML file. Raises ValueError saying what is wrong where."""
+    with path.open("rb") as file:
+        data = tomllib.load(file)
+    return Catalog((Model.from_table(table) for table in data.get("model", [])), data.get("aliases"))
+
+
+@cache
+def catalog() -> Catalog:
+    """The catalog of this process."""
+    return load_catalog(settings().catalog_path)
