@@ -137,9 +137,7 @@ class Model:
             parts = {
                 "modes": tuple(Mode(mode) for mode in table["modes"]),
                 "aliases": tuple(table.get("aliases", ())),
-                "guidance": Guidance(
-                    **{**table["guidance"], "kind": GuidanceKind(table["guidance"]["kind"])}
-                ),
+                "guidance": Guidance(**{**table["guidance"], "kind": GuidanceKind(table["guidance"]["kind"])}),
                 "num_steps": Steps(**table["num_steps"]),
                 "size": Size(**table["size"]),
                 "scheduler": Scheduler(**table["scheduler"]),
@@ -155,9 +153,7 @@ class Model:
 class Catalog:
     """The models by id and alias."""
 
-    def __init__(
-        self, models: Iterable[Model], aliases: Mapping[str, str | Mapping[str, str]] | None = None
-    ) -> None:
+    def __init__(self, models: Iterable[Model], aliases: Mapping[str, str | Mapping[str, str]] | None = None) -> None:
         self.models = {model.id: model for model in models}
         self._names: dict[str, dict[Mode, Model]] = {}
         for model in self.models.values():

@@ -71,9 +71,7 @@ class RendermillError(Exception):
     `detail` tells the user what to do; `extra` becomes members of the problem document; `headers` are sent along.
     """
 
-    def __init__(
-        self, code: str, detail: str = "", *, headers: dict[str, str] | None = None, **extra: Any
-    ) -> None:
+    def __init__(self, code: str, detail: str = "", *, headers: dict[str, str] | None = None, **extra: Any) -> None:
         self.code = code
         self.kind = ERRORS[code]
         self.detail = detail or self.kind.title
@@ -85,9 +83,7 @@ class RendermillError(Exception):
 class RequestInvalid(RendermillError):
     """A request with wrong fields; `errors` names each with what is wrong and what would be right."""
 
-    def __init__(
-        self, errors: dict[str, list[str]], *, code: str = "invalid", detail: str = "", **extra: Any
-    ) -> None:
+    def __init__(self, errors: dict[str, list[str]], *, code: str = "invalid", detail: str = "", **extra: Any) -> None:
         self.errors = errors
         names = ", ".join(sorted(errors))
         super().__init__(code, detail or f"Wrong: {names}. See 'errors' for each.", errors=errors, **extra)

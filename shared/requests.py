@@ -97,11 +97,7 @@ def resolve(catalog: Catalog, body: Mapping[str, Any]) -> tuple[RenderRequest, l
     for name in unsupported:
         errors[name] = [f"{model.id} does not take {name}; it takes {', '.join(sorted(model.parameters))}"]
     if not unsupported and mode not in model.modes:
-        missing = (
-            "input_image and mask_image are"
-            if model.modes == (Mode.INPAINTING,)
-            else "another set of images is"
-        )
+        missing = "input_image and mask_image are" if model.modes == (Mode.INPAINTING,) else "another set of images is"
         errors["input_image"] = [f"{model.id} does {' and '.join(model.modes)} only: {missing} needed"]
     width, height = _size(model, body, errors, warnings)
     num_steps = _within("num_steps", body.get("num_steps"), model.num_steps, errors)
@@ -161,9 +157,7 @@ def _within(name: str, value: float | None, limits: Any, errors: dict[str, list[
     return value
 
 
-def _size(
-    model: Model, body: Mapping[str, Any], errors: dict[str, list[str]], warnings: list[str]
-) -> tuple[int, int]:
+def _size(model: Model, body: Mapping[str, Any], errors: dict[str, list[str]], warnings: list[str]) -> tuple[int, int]:
     size = model.size
     sides: list[int] = []
     for name in ("width", "height"):
@@ -187,9 +181,7 @@ def _size(
     return width, height
 
 
-def _guidance(
-    model: Model, body: Mapping[str, Any], errors: dict[str, list[str]], warnings: list[str]
-) -> float:
+def _guidance(model: Model, body: Mapping[str, Any], errors: dict[str, list[str]], warnings: list[str]) -> float:
     scale = _within("guidance_scale", body.get("guidance_scale"), model.guidance, errors)
     if model.guidance.kind is not GuidanceKind.NEGATIVE_ONLY:
         return scale

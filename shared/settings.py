@@ -28,9 +28,7 @@ class Settings:
         "redis://127.0.0.1:6379/0",
         "Redis or Valkey: job records, queues and Celery's broker. Needs `noeviction` and an append-only file.",
     )
-    s3_endpoint: str = _setting(
-        "http://127.0.0.1:9000", "S3 endpoint of MinIO or any other S3, with its scheme."
-    )
+    s3_endpoint: str = _setting("http://127.0.0.1:9000", "S3 endpoint of MinIO or any other S3, with its scheme.")
     s3_access_key: str = _setting("", "S3 access key.")
     s3_secret_key: str = _setting("", "S3 secret key.")
     s3_bucket: str = _setting("rendermill", "The bucket; it is made at start when it does not exist.")
@@ -61,26 +59,18 @@ class Settings:
         "How long a worker's claim on a job lasts without renewal; a lost worker's jobs are back after this long.",
     )
     max_attempts: int = _setting(3, "How often a job is tried when a retry can mend the failure.")
-    retry_delay_s: float = _setting(
-        2.0, "Wait before a mendable failure is tried again; doubled with each attempt."
-    )
+    retry_delay_s: float = _setting(2.0, "Wait before a mendable failure is tried again; doubled with each attempt.")
     watchdog_s: float = _setting(
         60.0,
         "An idle worker that sees claimable work age past this exits, to be started again with fresh connections.",
     )
-    worker_metrics_port: int = _setting(
-        0, "Port on which a Celery worker serves Prometheus metrics; 0 for none."
-    )
-    worker_metrics_host: str = _setting(
-        "127.0.0.1", "Address on which a Celery worker serves Prometheus metrics."
-    )
+    worker_metrics_port: int = _setting(0, "Port on which a Celery worker serves Prometheus metrics; 0 for none.")
+    worker_metrics_host: str = _setting("127.0.0.1", "Address on which a Celery worker serves Prometheus metrics.")
     ready_workers: int = _setting(
         0,
         "`/readyz` asks for this many live render workers; 0 where the front door should accept work without any.",
     )
-    max_body_bytes: int = _setting(
-        64 * 2**20, "Largest request body; a larger one is answered 413 before it is read."
-    )
+    max_body_bytes: int = _setting(64 * 2**20, "Largest request body; a larger one is answered 413 before it is read.")
     max_input_bytes: int = _setting(32 * 2**20, "Largest input image, decoded from base64 or fetched.")
     max_input_pixels: int = _setting(
         40_000_000, "Most pixels of an input image, judged from its header before decoding."
