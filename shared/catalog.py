@@ -73,7 +73,7 @@ class Size:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Scheduler:
+class NoiseScheduler:
     #: `euler` or `flow-euler`.
     name: str
     timestep_spacing: str | None = None
@@ -101,7 +101,7 @@ class Model:
     guidance: Guidance
     num_steps: Steps
     size: Size
-    scheduler: Scheduler
+    scheduler: NoiseScheduler
     aliases: tuple[str, ...] = ()
     revision: str = "main"
     dtype: str = "bfloat16"
@@ -140,7 +140,7 @@ class Model:
                 "guidance": Guidance(**{**table["guidance"], "kind": GuidanceKind(table["guidance"]["kind"])}),
                 "num_steps": Steps(**table["num_steps"]),
                 "size": Size(**table["size"]),
-                "scheduler": Scheduler(**table["scheduler"]),
+                "scheduler": NoiseScheduler(**table["scheduler"]),
                 "unet": UNetSource(**table["unet"]) if "unet" in table else None,
             }
             return cls(**{**table, **parts})

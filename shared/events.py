@@ -1,0 +1,132 @@
+"""Following jobs: the stream of a job's changes, and being woken when one happens.
+
+Each change is an entry of the stream `events:<job>` and its job's id on the channel `wake`, both written by the
+script that made the change. The stream is the truth and can be read again from any entry; the channel only saves
+waiting: a message lost with a connection costs at most `_POLL_S`.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import cast
+
+from redis import Redis
+from redis.exceptions import RedisError
+
+from shared.jobs import JobStatus, Stage
+from shared.redis_client import PREFIX
+
+_log = logging.getLogger(__name__)
+
+#: How often a follower looks for itself.
+_POLL_S = 2.0
+_RECONNECT_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class JobEvent:
+    """One change of a job. `id` orders the job's events and is what `Last-Event-ID` repeats."""
+
+    id: str
+    status: JobStatus
+    stage: Stage
+    progress: float
+    attempt: int
+
+
+class Events:
+    """Reads and awaits the changes of jobs; one connection listens for the whole process, once anybody waits."""
+
+    def __init__(self, redis: Redis, prefix: str = PREFIX) -> None:
+        self._redis = redis
+        self._prefix = prefix
+        self._lock = threading.Lock()
+        self._waiters: defaultdict[str, set[threading.Event]] = defaultdict(set)
+        self._listener: threading.Thread | None = None
+
+    def since(self, job_id: str, last_id: str) -> list[JobEvent]:
+        """The job's events after the entry `last_id` ("0" for all that are kept). Raises ValueError for no such form."""
+        if not all(part.isdigit() for part in last_id.split("-", 1)):
+            raise ValueError(f"{last_id!r} is no event id")
+        rows = cast(
+            list[tuple[str, dict[str, str]]], self._redis.xrange(f"{self._prefix}events:{job_id}", f"({last_id}", "+")
+        )
+        return [
+            JobEvent(id_, JobStatus(row["status"]), Stage(row["stage"]), float(row["progress"]), int(row["attempt"]))
+            for id_, row in rows
+        ]
+
+    def follow(self, job_id: str, last_id: str, timeout_s: float) -> Iterator[JobEvent | None]:
+        """The job's events after `last_id` as they happen, until a terminal one or `timeout_s` from now.
+
+        None is given whenever nothing happened for a while, so that the reader can show it is alive.
+        """
+        deadline = time.monotonic() + timeout_s
+        with self._woken(job_id) as woken:
+            while True:
+                woken.clear()
+                for event in self.since(job_id, last_id):
+                    last_id = event.id
+                    yield event
+                    if event.status.is_terminal:
+                        return
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    return
+                if not woken.wait(min(left, _POLL_S)):
+                    yield None
+
+    def wait_until_finished(self, job_id: str, timeout_s: float) -> bool:
+        """Wait until the job is terminal; False where it was not in time."""
+        deadline = time.monotonic() + timeout_s
+        with self._woken(job_id) as woken:
+            while True:
+                woken.clear()
+                status = self._redis.hget(f"{self._prefix}job:{job_id}", "status")
+                if status is None or JobStatus(cast(str, status)).is_terminal:
+                    return status is not None
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    return False
+                woken.wait(min(left, _POLL_S))
+
+    @contextmanager
+    def _woken(self, job_id: str) -> Iterator[threading.Event]:
+        """An event that is set whenever the job changes."""
+        woken = threading.Event()
+        with self._lock:
+            self._waiters[job_id].add(woken)
+            if self._listener is None or not self._listener.is_alive():
+                self._listener = threading.Thread(target=self._listen, name="events", daemon=True)
+                self._listener.start()
+        try:
+            yield woken
+        finally:
+            with self._lock:
+                self._waiters[job_id].discard(woken)
+                if not self._waiters[job_id]:
+                    del self._waiters[job_id]
+
+    def _listen(self) -> None:
+        while True:
+            try:
+                with self._redis.pubsub(ignore_subscribe_messages=True) as channel:
+                    channel.subscribe(self._prefix + "wake")
+                    while True:
+                        message = channel.get_message(timeout=_POLL_S)
+                        if message is not None:
+                            self._wake(message["data"])
+            except (RedisError, OSError) as error:
+                _log.warning("lost the event channel, trying again: %s", error)
+                time.sleep(_RECONNECT_S)
+
+    def _wake(self, job_id: str) -> None:
+        with self._lock:
+            for woken in self._waiters.get(job_id, ()):
+                woken.set()

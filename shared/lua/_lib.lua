@@ -1,0 +1,204 @@
+-- What the verbs share. Put before each of them when it is loaded, after the tables TRANSITIONS, PRIORITY_WEIGHT
+-- and WEBHOOK_EVENT, which are made from shared/jobs.py.
+--
+-- KEYS[1] is the prefix of every key. Keys are built here, so Redis Cluster is not supported. docs/redis.md
+-- describes each key. Times are milliseconds of Redis's own clock.
+
+local PREFIX = KEYS[1]
+
+local function key(...)
+  return PREFIX .. table.concat({ ... }, ':')
+end
+
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+
+-- Lua would write a large number as 1.7e+12.
+local function integer(number)
+  return string.format('%.0f', number)
+end
+
+-- Virtual times need every digit of a double: a tag that loses its last ones would stop advancing.
+local function exact(number)
+  return string.format('%.17g', number)
+end
+
+-- ── Records ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+local function read_job(id)
+  local flat = redis.call('HGETALL', key('job', id))
+  if #flat == 0 then
+    return nil
+  end
+  local job = { id = id }
+  for i = 1, #flat, 2 do
+    job[flat[i]] = flat[i + 1]
+  end
+  job.flow = job.account .. '/' .. job.priority
+  return job
+end
+
+-- The event of a change goes to the job's stream, for those who follow it, and its id to the channel that wakes them.
+local EVENTS_KEPT = 256 -- more than any job's progress reports; a stream must not grow with a job's retries
+
+local function emit(job)
+  redis.call('XADD', key('events', job.id), 'MAXLEN', EVENTS_KEPT, '*', 'status', job.status, 'stage', job.stage,
+    'progress', job.progress or '0', 'attempt', job.attempt or '0')
+  redis.call('PUBLISH', key('wake'), job.id)
+end
+
+local function set_status(job, status, stage)
+  assert(TRANSITIONS[job.status][status], job.id .. ' cannot go from ' .. job.status .. ' to ' .. status)
+  redis.call('ZREM', key('jobs', job.account, job.status), job.id)
+  redis.call('ZADD', key('jobs', job.account, status), job.seq, job.id)
+  redis.call('HINCRBY', key('model', job.model), job.status, -1)
+  job.status = status
+  job.stage = stage
+  if not next(TRANSITIONS[status]) then
+    redis.call('HINCRBY', key('finished'), status .. '/' .. job.model, 1)
+  else
+    redis.call('HINCRBY', key('model', job.model), status, 1)
+  end
+  redis.call('HSET', key('job', job.id), 'status', status, 'stage', stage)
+end
+
+-- ── The fair queue ─────────────────────────────────────────────────────────────────────────────────────────────
+-- A flow is an account with a priority. `flows:<model>` holds the flows that wait, each at its tag, its virtual
+-- start time. A flow's jobs lie in one queue a lane, in the order of acceptance; `lanes:<model>:<flow>` holds its
+-- lanes by their heads, and `lane:<model>:<lane>` the flows of a lane at tags that may lag behind, never lead.
+
+local function queue_key(job)
+  return key('queue', job.model, job.flow, job.lane)
+end
+
+local function tag_of(model, flow)
+  local waiting = redis.call('ZSCORE', key('flows', model), flow)
+  if waiting then
+    return tonumber(waiting)
+  end
+  local virtual_time = tonumber(redis.call('HGET', key('model', model), 'virtual_time') or 0)
+  local finish = tonumber(redis.call('HGET', key('finish', model), flow) or 0)
+  return math.max(virtual_time, finish)
+end
+
+local function weight_of(flow)
+  local account, priority = string.match(flow, '^(.*)/(%a+)$')
+  local weight = tonumber(redis.call('HGET', key('account', account), 'weight') or 1)
+  return weight * PRIORITY_WEIGHT[priority]
+end
+
+local function push(job)
+  local queue = queue_key(job)
+  local tag = exact(tag_of(job.model, job.flow))
+  redis.call('ZADD', queue, job.seq, job.id)
+  local head = redis.call('ZRANGE', queue, 0, 0, 'WITHSCORES')
+  redis.call('ZADD', key('lanes', job.model, job.flow), head[2], job.lane)
+  redis.call('ZADD', key('flows', job.model), 'NX', tag, job.flow)
+  redis.call('ZADD', key('lane', job.model, job.lane), 'NX', tag, job.flow)
+  redis.call('HINCRBYFLOAT', key('model', job.model), 'queued_cost', job.cost)
+end
+
+-- Takes the job out of its queue; false where it was not in it.
+local function pull(job)
+  local queue = queue_key(job)
+  if redis.call('ZREM', queue, job.id) == 0 then
+    return false
+  end
+  redis.call('HINCRBYFLOAT', key('model', job.model), 'queued_cost', '-' .. job.cost)
+  local lanes = key('lanes', job.model, job.flow)
+  local head = redis.call('ZRANGE', queue, 0, 0, 'WITHSCORES')
+  if #head > 0 then
+    redis.call('ZADD', lanes, head[2], job.lane)
+    return true
+  end
+  redis.call('ZREM', lanes, job.lane)
+  redis.call('ZREM', key('lane', job.model, job.lane), job.flow)
+  if redis.call('EXISTS', lanes) == 0 then
+    redis.call('ZREM', key('flows', job.model), job.flow)
+  end
+  return true
+end
+
+-- ── The end of a job ───────────────────────────────────────────────────────────────────────────────────────────
+
+local EVENTS_LINGER_S = 3600 -- a follower that lost its connection has this long to come back for the end
+
+local function add_delivery(job, event, endpoint)
+  local id = 'msg_' .. string.sub(job.id, 5) .. '_' .. job.status
+  if endpoint ~= '' then
+    id = id .. '_' .. endpoint
+  end
+  redis.call('HSET', key('delivery', id), 'job', job.id, 'account', job.account, 'event', event,
+    'endpoint', endpoint, 'status', 'pending', 'attempts', 0, 'created', integer(now))
+  redis.call('ZADD', key('deliveries', job.account), integer(now), id)
+  redis.call('ZADD', key('due'), integer(now), id)
+end
+
+local function add_deliveries(job)
+  local event = WEBHOOK_EVENT[job.status]
+  if string.find(job.hooks or '', event, 1, true) then
+    add_delivery(job, event, '')
+  end
+  local endpoints = redis.call('HGETALL', key('endpoints', job.account))
+  for i = 1, #endpoints, 2 do
+    if string.find(endpoints[i + 1], event, 1, true) then
+      add_delivery(job, event, endpoints[i])
+    end
+  end
+end
+
+-- Makes the job terminal: record, index, event, webhook deliveries and retention in one step. `result` is JSON.
+local function finish(job, status, result)
+  if status == 'succeeded' then
+    job.progress = '1'
+  end
+  set_status(job, status, 'done')
+  redis.call('HSET', key('job', job.id), 'finished', integer(now), 'progress', job.progress or '0')
+  redis.call('HDEL', key('job', job.id), 'worker')
+  redis.call('ZREM', key('leases'), job.id)
+  redis.call('ZREM', key('delayed'), job.id)
+  redis.call('ZREM', key('deadlines'), job.id)
+  redis.call('SET', key('result', job.id), result)
+  redis.call('ZADD', key('retained'), integer(now), job.id)
+  local attempt = tonumber(job.attempt or 0)
+  if attempt > 1 or (attempt == 1 and status ~= 'succeeded') then
+    -- Attempts that did not win may have left objects behind; upkeep sweeps them.
+    redis.call('SADD', key('litter'), job.id)
+  end
+  emit(job)
+  redis.call('EXPIRE', key('events', job.id), EVENTS_LINGER_S)
+  add_deliveries(job)
+end
+
+-- Puts a running job back, at its old place in its queue; after `delay` milliseconds where that is positive.
+local function requeue(job, delay)
+  set_status(job, 'queued', delay > 0 and 'retrying' or 'waiting')
+  job.progress = '0'
+  redis.call('HSET', key('job', job.id), 'progress', 0)
+  redis.call('HDEL', key('job', job.id), 'worker')
+  redis.call('ZREM', key('leases'), job.id)
+  if delay > 0 then
+    redis.call('ZADD', key('delayed'), integer(now + delay), job.id)
+  else
+    push(job)
+  end
+  emit(job)
+end
+
+-- The running job that a worker's write is about, or nil where its lease is no longer the worker's: the attempt
+-- number is the fencing token.
+local function leased(id, attempt)
+  local job = read_job(id)
+  if job and job.status == 'running' and job.attempt == attempt then
+    return job
+  end
+  return nil
+end
+
+local function attempts_charged(job)
+  return tonumber(job.attempt) - tonumber(job.releases or 0)
+end
+
+local function failure(code, message)
+  return cjson.encode({ error = { code = code, message = message } })
+end

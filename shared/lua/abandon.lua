@@ -1,0 +1,13 @@
+-- Ends a running job that its owner called off, once its worker has stopped.
+--
+-- ARGV[1]  job id
+-- ARGV[2]  attempt
+--
+-- Answers 'canceled', or 'lost' where the lease is no longer the worker's or nobody called the job off.
+
+local job = leased(ARGV[1], ARGV[2])
+if not job or not job.cancel then
+  return 'lost'
+end
+finish(job, 'canceled', '{}')
+return 'canceled'

@@ -1,0 +1,23 @@
+-- Ends an attempt that failed.
+--
+-- ARGV[1]  job id
+-- ARGV[2]  attempt
+-- ARGV[3]  code of the failure
+-- ARGV[4]  message for the owner
+-- ARGV[5]  most attempts; 1 where a retry cannot mend it
+-- ARGV[6]  milliseconds to wait before the second attempt, doubled with each further one
+--
+-- Answers the job's new status ('queued', 'failed' or 'canceled'), or 'lost'.
+
+local job = leased(ARGV[1], ARGV[2])
+if not job then
+  return 'lost'
+end
+if job.cancel then
+  finish(job, 'canceled', '{}')
+elseif attempts_charged(job) < tonumber(ARGV[5]) then
+  requeue(job, tonumber(ARGV[6]) * 2 ^ (attempts_charged(job) - 1))
+else
+  finish(job, 'failed', failure(ARGV[3], ARGV[4]))
+end
+return job.status

@@ -1,0 +1,19 @@
+-- Gives a job back unharmed, at its old place, without charging an attempt: the worker is going away.
+--
+-- ARGV[1]  job id
+-- ARGV[2]  attempt
+--
+-- Answers the job's new status ('queued' or 'canceled'), or 'lost'.
+
+local job = leased(ARGV[1], ARGV[2])
+if not job then
+  return 'lost'
+end
+if job.cancel then
+  finish(job, 'canceled', '{}')
+else
+  -- The attempt number stays spent: it is the fencing token, and no two leases share one.
+  redis.call('HINCRBY', key('job', job.id), 'releases', 1)
+  requeue(job, 0)
+end
+return job.status

@@ -1,0 +1,87 @@
+"""Reading jobs: one, many, or a page of an account's."""
+
+from __future__ import annotations
+
+import heapq
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+from redis import Redis
+
+from shared.errors import RendermillError
+from shared.jobs import Job, JobStatus
+from shared.redis_client import PREFIX
+
+
+@dataclass(frozen=True, slots=True)
+class JobPage:
+    """Newest first. `after` is the cursor of the next page, None on the last."""
+
+    jobs: list[Job]
+    after: str | None
+
+
+class Records:
+    """The jobs as they stand."""
+
+    def __init__(self, redis: Redis, prefix: str = PREFIX) -> None:
+        self._redis = redis
+        self._prefix = prefix
+
+    def get(self, job_id: str, account: str | None = None) -> Job:
+        """The job. Raises RendermillError `not_found`, also for another account's, and `gone` past its retention."""
+        job = self.read([job_id])[0]
+        if job is not None and account in (None, job.account):
+            return job
+        self.refuse_if_gone(job_id, account)
+        raise RendermillError("not_found", f"There is no job {job_id}.")
+
+    def refuse_if_gone(self, id_: str, account: str | None) -> None:
+        """Raise RendermillError `gone` for the id of a job or image of the account that is past its retention."""
+        owner = self._redis.get(f"{self._prefix}gone:{id_}")
+        if owner is not None and account in (None, owner):
+            raise RendermillError("gone", f"{id_} is past its retention and was removed.")
+
+    def read(self, job_ids: Sequence[str]) -> list[Job | None]:
+        """The jobs of these ids, None for each that does not exist."""
+        pipeline = self._redis.pipeline(transaction=False)
+        for job_id in job_ids:
+            pipeline.hgetall(f"{self._prefix}job:{job_id}")
+            pipeline.mget(f"{self._prefix}spec:{job_id}", f"{self._prefix}result:{job_id}")
+        answers = pipeline.execute()
+        return [
+            _job(job_id, state, texts)
+            for job_id, state, texts in zip(job_ids, answers[::2], answers[1::2], strict=True)
+        ]
+
+    def page(self, account: str, *, statuses: Iterable[JobStatus], limit: int, after: str | None) -> JobPage:
+        """Up to `limit` of the account's jobs with one of the statuses, those accepted before the cursor `after`.
+
+        Raises RendermillError `bad_request` for a cursor that no page gave.
+        """
+        below = "+inf" if after is None else f"({_cursor(after)}"
+        pipeline = self._redis.pipeline(transaction=False)
+        for status in statuses:
+            name = f"{self._prefix}jobs:{account}:{status}"
+            pipeline.zrevrangebyscore(name, below, "-inf", 0, limit + 1, withscores=True)
+        # A status is an index of its own; the newest of all of them together make the page. A job that changes its
+        # status between two of the reads can turn up in both.
+        found = {job_id: int(seq) for rows in pipeline.execute() for job_id, seq in rows}
+        newest = heapq.nlargest(limit + 1, found.items(), key=lambda row: row[1])
+        jobs = [job for job in self.read([job_id for job_id, _ in newest[:limit]]) if job is not None]
+        return JobPage(jobs, str(newest[limit - 1][1]) if len(newest) > limit else None)
+
+
+def _cursor(text: str) -> int:
+    if not text.isascii() or not text.isdigit():
+        raise RendermillError("bad_request", "'after' must be the cursor that the page before gave.")
+    return int(text)
+
+
+def _job(job_id: str, state: dict[str, str], texts: Sequence[str | None]) -> Job | None:
+    spec, result = texts
+    if not state or spec is None:
+        return None
+    return Job.from_record(job_id, state, json.loads(spec), cast(dict[str, Any], json.loads(result or "{}")))

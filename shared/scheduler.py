@@ -1,0 +1,220 @@
+"""The scheduler: who renders what, and when.
+
+Start-time fair queueing [Goyal, Vin, Cheng: "Start-time Fair Queuing", 1996] over flows, a flow being an account
+with a priority. A flow that begins to wait gets the tag `max(virtual time, its own last finish)`; the flow with the
+least tag is served, and each job it gets advances its tag by the job's predicted GPU seconds over the flow's weight.
+So one account's 50,000 jobs and another's single job interleave, whatever was submitted first.
+
+Tags are given at the claim, not at the enqueue: jobs that are cancelled were never charged for, so calling off a
+backlog costs its owner nothing. docs/architecture.md argues the choice and states the bound on unfairness.
+
+Every verb is one Lua script, and so atomic; every change of state and its event are written by the same script.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, cast
+
+from redis import Redis
+
+from shared.errors import RendermillError
+from shared.jobs import JobStatus, Lease, NewJob, Stage
+from shared.redis_client import PREFIX, Script
+from shared.requests import RenderRequest
+
+#: Jobs accepted by one script call: about 10 ms of Redis's time, so that others are served in between.
+_ENQUEUE_CHUNK = 500
+#: Jobs of each kind that one sweep repairs.
+_SWEEP_LIMIT = 500
+
+
+class Renewal(StrEnum):
+    """What a worker learns of a lease when it renews it."""
+
+    HELD = "held"
+    #: The owner called the job off: stop, then `abandon`.
+    CANCELED = "canceled"
+    #: The lease ended: stop and drop everything.
+    LOST = "lost"
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What a worker reports of a job when it renews its lease; `progress` runs from 0 to 1."""
+
+    stage: Stage
+    progress: float
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    leases: list[Lease]
+    #: Jobs of the model that still wait.
+    queued: int
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where a queued job stands: jobs expected to be served before it, and seconds until it is done."""
+
+    ahead: int
+    eta_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    leases_ended: int
+    retries: int
+    expired: int
+
+
+class Scheduler:
+    """Every verb on jobs. Safe to share between threads."""
+
+    def __init__(
+        self, redis: Redis, *, lease_s: float, max_attempts: int, retry_delay_s: float, prefix: str = PREFIX
+    ) -> None:
+        self._redis = redis
+        self._prefix = prefix
+        self._lease_ms = round(lease_s * 1000)
+        self._max_attempts = max_attempts
+        self._retry_ms = round(retry_delay_s * 1000)
+        self._enqueue = Script(redis, "enqueue", prefix)
+        self._claim = Script(redis, "claim", prefix)
+        self._renew = Script(redis, "renew", prefix)
+        self._complete = Script(redis, "complete", prefix)
+        self._fail = Script(redis, "fail", prefix)
+        self._release = Script(redis, "release", prefix)
+        self._abandon = Script(redis, "abandon", prefix)
+        self._cancel = Script(redis, "cancel", prefix)
+        self._sweep = Script(redis, "sweep", prefix)
+        self._position = Script(redis, "position", prefix)
+
+    # What the front door does
+
+    def enqueue(self, account: str, jobs: Sequence[NewJob]) -> None:
+        """Accept jobs of one account. Any number of them; repeating a call with the same ids changes nothing."""
+        for start in range(0, len(jobs), _ENQUEUE_CHUNK):
+            self._enqueue(account, "", "", 0, *_flatten(jobs[start : start + _ENQUEUE_CHUNK]))
+
+    def enqueue_once(self, job: NewJob, *, key: str, fingerprint: str, remember_s: float) -> str:
+        """Accept a job unless its account used the idempotency `key` before; the id of the job made under the key.
+
+        Raises RendermillError `idempotency_mismatch` where the key was used with another fingerprint.
+        """
+        answer = self._enqueue(job.account, key, fingerprint, round(remember_s * 1000), *_flatten([job]))
+        if answer[0] == "mismatch":
+            raise RendermillError(
+                "idempotency_mismatch", "This Idempotency-Key came with another body before; use a new key."
+            )
+        return str(answer[1]) if answer[0] == "replayed" else job.id
+
+    def cancel(self, job_id: str, account: str) -> JobStatus:
+        """Call a job off: a queued one ends at once, a running one at its next denoising step, a finished one stays.
+
+        Raises RendermillError `not_found` where the account has no such job.
+        """
+        status = self._cancel(job_id, account)
+        if status == "unknown":
+            raise RendermillError("not_found", f"There is no job {job_id}.")
+        return JobStatus(status)
+
+    def position(self, job_id: str, workers: int) -> Position | None:
+        """Where a queued job stands with that many workers at its model; None where it waits in no queue."""
+        answer = self._position(job_id)
+        if int(answer[0]) < 0:
+            return None
+        work_s = float(answer[1]) * float(answer[2])
+        return Position(ahead=int(answer[0]), eta_s=round(work_s / max(1, workers), 1))
+
+    # What a worker does
+
+    def claim(self, model: str, worker: str, *, max_images: int) -> Claim:
+        """Lease a batch of compatible jobs: together at most `max_images`, or one job with more alone."""
+        queued, *jobs = self._claim(model, worker, max_images, self._lease_ms)
+        return Claim([_lease(*job) for job in jobs], int(queued))
+
+    def renew(self, progress: Mapping[Lease, Progress]) -> dict[Lease, Renewal]:
+        """Renew leases and report progress; what became of each lease."""
+        arguments: list[str | int | float] = []
+        for lease, report in progress.items():
+            arguments += [lease.id, lease.attempt, report.stage, f"{report.progress:.3g}"]
+        if not arguments:
+            return {}
+        answers = self._renew(self._lease_ms, *arguments)
+        return {lease: Renewal(answer) for lease, answer in zip(progress, answers, strict=True)}
+
+    def complete(
+        self,
+        lease: Lease,
+        *,
+        images: Mapping[str, Mapping[str, Any]],
+        result: Mapping[str, Any],
+        render_s: float | None,
+    ) -> bool:
+        """End a job with its pictures, records by image id; False where the lease was lost or the job called off.
+
+        `render_s` are the device seconds this job took, which correct predictions; None where they say nothing.
+        """
+        flat = [text for id_, record in images.items() for text in (id_, _json(record))]
+        rate = "" if render_s is None else repr(render_s)
+        return bool(self._complete(lease.id, lease.attempt, _json(result), rate, *flat) == "succeeded")
+
+    def fail(self, lease: Lease, code: str, message: str, *, retriable: bool) -> JobStatus | None:
+        """End an attempt that failed: the job's status now, or None where the lease was lost."""
+        attempts = self._max_attempts if retriable else 1
+        status = self._fail(lease.id, lease.attempt, code, message, attempts, self._retry_ms)
+        return None if status == "lost" else JobStatus(status)
+
+    def release(self, lease: Lease) -> bool:
+        """Give a job back unharmed, without charging an attempt; False where the lease was lost."""
+        return bool(self._release(lease.id, lease.attempt) != "lost")
+
+    def abandon(self, lease: Lease) -> bool:
+        """End a running job that its owner called off, once the worker has stopped; False where there is no such."""
+        return bool(self._abandon(lease.id, lease.attempt) == "canceled")
+
+    # What upkeep does
+
+    def sweep(self) -> Swept:
+        """End leases that were not renewed, start retries that are due, expire jobs whose deadline passed."""
+        return Swept(*self._sweep(_SWEEP_LIMIT, self._max_attempts))
+
+    def queued(self) -> dict[str, int]:
+        """Jobs that wait, by model."""
+        models = sorted(cast(set[str], self._redis.smembers(self._prefix + "models")))
+        pipeline = self._redis.pipeline(transaction=False)
+        for model in models:
+            pipeline.hget(f"{self._prefix}model:{model}", "queued")
+        return {model: int(count or 0) for model, count in zip(models, pipeline.execute(), strict=True)}
+
+
+def _flatten(jobs: Iterable[NewJob]) -> list[str | int | float]:
+    flat: list[str | int | float] = []
+    for job in jobs:
+        deadline = "" if job.deadline_s is None else round(job.deadline_s * 1000)
+        hooks = ",".join(job.webhook_events) if job.webhook_url else ""
+        flat += [job.id, job.request.model, job.request.lane, job.priority, job.request.n, f"{job.cost:.6g}"]
+        flat += [deadline, hooks, _json(job.spec())]
+    return flat
+
+
+def _lease(id_: str, attempt: int, account: str, cost: str, waited_ms: str, spec: str) -> Lease:
+    data = json.loads(spec)
+    return Lease(
+        id=id_,
+        attempt=attempt,
+        account=account,
+        name=data.get("name"),
+        request=RenderRequest.from_dict(data["request"]),
+        cost=float(cost),
+        queued_s=int(waited_ms) / 1000,
+    )
+
+
+def _json(data: Any) -> str:
+    return json.dumps(data, ensure_ascii=False, separators=(",", ":"))

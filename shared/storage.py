@@ -1,0 +1,127 @@
+"""Pictures in S3: MinIO, or any other.
+
+Keys: `outputs/<job>/<attempt>/<image number>.<format>` for finished pictures, `inputs/<job>/…` for the images a job
+starts from, `uploads/<image id>.<format>` for images uploaded to be used by id.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from urllib.parse import urlsplit
+
+import urllib3
+from minio import Minio
+from minio.deleteobjects import DeleteObject
+from minio.error import MinioException, S3Error
+
+from shared.settings import Settings
+
+CONTENT_TYPES = {"jpeg": "image/jpeg", "png": "image/png", "webp": "image/webp"}
+
+#: One object is at most a few megabytes; a server that takes longer than this for it is away.
+_TIMEOUT = urllib3.Timeout(connect=5, read=30)
+#: Tries within one call; a caller that can wait longer tries again itself.
+_RETRIES = urllib3.Retry(total=3, backoff_factor=0.2, status_forcelist=[500, 502, 503, 504])
+#: Connections kept open: more than the threads of a process that store pictures at the same time.
+_POOL_SIZE = 64
+_CHUNK_BYTES = 64 * 1024
+
+
+class StorageError(Exception):
+    """S3 did not answer, or refused."""
+
+
+class ObjectMissing(StorageError):
+    """There is no such object."""
+
+
+@contextmanager
+def _storage_errors(what: str) -> Iterator[None]:
+    try:
+        yield
+    except S3Error as error:
+        if error.code in {"NoSuchKey", "NoSuchObject"}:
+            raise ObjectMissing(f"{what}: no such object") from error
+        raise StorageError(f"{what}: {error.code}") from error
+    except (MinioException, urllib3.exceptions.HTTPError, OSError) as error:
+        raise StorageError(f"{what}: {error}") from error
+
+
+class Storage:
+    """One bucket. Safe to share between threads. Every method may raise StorageError."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._bucket = settings.s3_bucket
+        self._client = _client(settings, settings.s3_endpoint)
+        public = settings.s3_public_endpoint
+        self._public_client = _client(settings, public) if public else None
+
+    def ensure_bucket(self) -> None:
+        """Make the bucket where it does not exist."""
+        with _storage_errors("bucket"):
+            if not self._client.bucket_exists(self._bucket):
+                try:
+                    self._client.make_bucket(self._bucket)
+                except S3Error as error:
+                    # Several processes start at once, and one of them is first.
+                    if error.code not in {"BucketAlreadyOwnedByYou", "BucketAlreadyExists"}:
+                        raise
+
+    def check(self) -> None:
+        """Raise StorageError unless the bucket can be reached."""
+        with _storage_errors("bucket"):
+            if not self._client.bucket_exists(self._bucket):
+                raise StorageError(f"the bucket {self._bucket} does not exist")
+
+    def put(self, key: str, data: bytes, content_type: str) -> None:
+        with _storage_errors(key):
+            self._client.put_object(self._bucket, key, io.BytesIO(data), len(data), content_type=content_type)
+
+    def get(self, key: str) -> bytes:
+        """The whole object. Raises ObjectMissing where there is none."""
+        return b"".join(self.stream(key))
+
+    def stream(self, key: str) -> Iterator[bytes]:
+        """The object in pieces. Raises ObjectMissing, at the first piece, where there is none."""
+        with _storage_errors(key):
+            response = self._client.get_object(self._bucket, key)
+            try:
+                yield from response.stream(_CHUNK_BYTES)
+            finally:
+                response.close()
+                response.release_conn()
+
+    def keys(self, prefix: str) -> list[str]:
+        """The keys of all objects whose key begins with `prefix`."""
+        with _storage_errors(prefix):
+            found = self._client.list_objects(self._bucket, prefix=prefix, recursive=True)
+            return [item.object_name for item in found if item.object_name]
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """Remove objects; those that do not exist are no error."""
+        with _storage_errors("delete"):
+            for error in self._client.remove_objects(self._bucket, (DeleteObject(key) for key in keys)):
+                raise StorageError(f"{error.name}: {error.code}")
+
+    def presigned_url(self, key: str, lifetime_s: int) -> str | None:
+        """A link to the object that needs no key and works for `lifetime_s`; None where clients cannot reach S3."""
+        if self._public_client is None:
+            return None
+        return str(self._public_client.presigned_get_object(self._bucket, key, timedelta(seconds=lifetime_s)))
+
+
+def _client(settings: Settings, endpoint: str) -> Minio:
+    address = urlsplit(endpoint)
+    if address.scheme not in {"http", "https"} or not address.netloc:
+        raise ValueError(f"{endpoint!r} is no S3 endpoint: write it as http://host:port")
+    return Minio(
+        address.netloc,
+        access_key=settings.s3_access_key,
+        secret_key=settings.s3_secret_key,
+        secure=address.scheme == "https",
+        region=settings.s3_region,
+        http_client=urllib3.PoolManager(timeout=_TIMEOUT, retries=_RETRIES, maxsize=_POOL_SIZE),
+    )

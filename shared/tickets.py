@@ -1,0 +1,73 @@
+"""Tickets: Celery messages that say there is work, and nothing else.
+
+A ticket carries no job; the worker that takes it claims whatever should come next. So a lost, doubled or late
+ticket costs nothing but time, and a few of them are enough for any number of jobs. The length of the broker's list
+is the count of waiting tickets: it cannot drift from the truth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast
+
+from redis import Redis
+
+RENDER_TASK = "render"
+DELIVER_TASK = "deliver"
+WEBHOOK_QUEUE = "webhooks"
+
+#: One ticket a live worker, and this many more, so that a worker finds its next ticket when it looks for it.
+_SPARE_TICKETS = 1
+#: However many workers there are: each render that leaves work behind publishes the next ticket anyway.
+_MAX_TICKETS = 64
+
+#: What producers and workers alike tell Celery. Tickets are acknowledged when they are taken; results do not exist.
+CELERY_SETTINGS: dict[str, Any] = {
+    "task_ignore_result": True,
+    "task_store_errors_even_if_ignored": False,
+    "task_serializer": "json",
+    "accept_content": ["json"],
+    "task_acks_late": False,
+    "task_create_missing_queues": True,
+    "worker_prefetch_multiplier": 1,
+    "broker_connection_retry_on_startup": True,
+    "broker_transport_options": {
+        # Tickets are acknowledged at once, so nothing is ever restored after this long; it only must not be short.
+        "visibility_timeout": 3600,
+        "socket_timeout": 30,
+        "socket_connect_timeout": 5,
+        "socket_keepalive": True,
+        "health_check_interval": 10,
+    },
+}
+
+
+def render_queue(model_id: str) -> str:
+    """The Celery queue of a model's tickets."""
+    return f"render.{model_id}"
+
+
+class Tickets:
+    """Publishes tickets, and keeps their number small.
+
+    `send(task, queue)` publishes one Celery message; the front door and the workers each bring their own.
+    """
+
+    def __init__(self, redis: Redis, send: Callable[[str, str], None]) -> None:
+        self._redis = redis
+        self._send = send
+
+    def wake_renderers(self, model_id: str, *, queued: int, workers: int) -> int:
+        """See that tickets wait for the model, as many as its work and workers need; how many were published."""
+        wanted = min(queued, workers + _SPARE_TICKETS, _MAX_TICKETS)
+        return self._top_up(RENDER_TASK, render_queue(model_id), wanted)
+
+    def wake_delivery(self, *, due: int) -> int:
+        """See that tickets wait for webhooks, as many as are due; how many were published."""
+        return self._top_up(DELIVER_TASK, WEBHOOK_QUEUE, min(due, _MAX_TICKETS))
+
+    def _top_up(self, task: str, queue: str, wanted: int) -> int:
+        waiting = cast(int, self._redis.llen(queue))
+        for _ in range(wanted - waiting):
+            self._send(task, queue)
+        return max(0, wanted - waiting)

@@ -1,0 +1,82 @@
+"""The render workers that are alive, told by their heartbeats."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, cast
+
+from redis import Redis
+
+from shared.redis_client import PREFIX
+
+#: A worker beats this often …
+HEARTBEAT_S = 2.0
+#: … and counts as gone after this long without a beat.
+ALIVE_S = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Worker:
+    """What a render worker says of itself. `beat_at` is filled in from its heartbeat, in Unix seconds."""
+
+    id: str
+    models: list[str]
+    device: str
+    #: `starting`, `idle`, `rendering` or `draining`.
+    state: str
+    #: Models in memory.
+    resident: list[str] = field(default_factory=list)
+    beat_at: float = 0.0
+
+
+class Workers:
+    def __init__(self, redis: Redis, prefix: str = PREFIX) -> None:
+        self._redis = redis
+        self._name = prefix + "workers"
+
+    def beat(self, worker: Worker) -> None:
+        """Say that the worker is alive."""
+        data = asdict(worker) | {"beat_at": _server_time(self._redis)}
+        self._redis.hset(self._name, worker.id, json.dumps(data))
+
+    def leave(self, worker_id: str) -> None:
+        """Say that the worker is gone."""
+        self._redis.hdel(self._name, worker_id)
+
+    def alive(self) -> list[Worker]:
+        """The workers that beat lately."""
+        oldest = _server_time(self._redis) - ALIVE_S
+        rows = cast(dict[str, str], self._redis.hgetall(self._name))
+        workers: Sequence[Worker] = [Worker(**cast(dict[str, Any], json.loads(text))) for text in rows.values()]
+        return [worker for worker in workers if worker.beat_at >= oldest]
+
+    def forget_dead(self) -> None:
+        """Remove the records of workers that stopped beating."""
+        living = {worker.id for worker in self.alive()}
+        dead = [id_ for id_ in cast(list[str], self._redis.hkeys(self._name)) if id_ not in living]
+        if dead:
+            self._redis.hdel(self._name, *dead)
+
+
+class WorkerCount:
+    """How many live workers serve a model, asked of Redis at most once a second."""
+
+    def __init__(self, workers: Workers) -> None:
+        self._workers = workers
+        self._known: list[Worker] = []
+        self._asked_at = float("-inf")
+
+    def serving(self, model_id: str) -> int:
+        now = time.monotonic()
+        if now - self._asked_at > 1.0:
+            self._known, self._asked_at = self._workers.alive(), now
+        return sum(model_id in worker.models for worker in self._known)
+
+
+def _server_time(redis: Redis) -> float:
+    """Redis's clock, the only one all machines share."""
+    seconds, microseconds = cast(tuple[int, int], redis.time())
+    return seconds + microseconds / 1e6
