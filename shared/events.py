@@ -51,7 +51,7 @@ class Events:
         self._listener: threading.Thread | None = None
 
     def since(self, job_id: str, last_id: str) -> list[JobEvent]:
-        """The job's events after the entry `last_id` ("0" for all that are kept). Raises ValueError for no such form."""
+        """The job's events after the entry `last_id` ("0" for all that are kept). Raises ValueError for no id."""
         if not all(part.isdigit() for part in last_id.split("-", 1)):
             raise ValueError(f"{last_id!r} is no event id")
         rows = cast(
@@ -116,7 +116,7 @@ class Events:
     def _listen(self) -> None:
         while True:
             try:
-                with self._redis.pubsub(ignore_subscribe_messages=True) as channel:
+                with self._redis.pubsub(ignore_subscribe_messages=True) as channel:  # type: ignore[no-untyped-call]
                     channel.subscribe(self._prefix + "wake")
                     while True:
                         message = channel.get_message(timeout=_POLL_S)

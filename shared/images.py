@@ -11,8 +11,8 @@ from typing import Any, cast
 from redis import Redis
 
 from shared.errors import RendermillError
-from shared.redis_client import PREFIX
 from shared.records import Records
+from shared.redis_client import PREFIX
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +81,7 @@ class Images:
         pipeline = self._redis.pipeline(transaction=True)
         pipeline.set(f"{self._prefix}image:{image.id}", json.dumps(image.record(), ensure_ascii=False))
         seq = self._redis.incr(self._prefix + "seq")
-        pipeline.zadd(f"{self._prefix}images:{image.account}", {image.id: cast(int, seq)})
+        pipeline.zadd(f"{self._prefix}images:{image.account}", {image.id: seq})
         pipeline.zadd(self._prefix + "retained_uploads", {image.id: image.created_at * 1000})
         pipeline.execute()
 

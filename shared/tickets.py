@@ -8,7 +8,7 @@ is the count of waiting tickets: it cannot drift from the truth.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 from redis import Redis
 
@@ -67,7 +67,7 @@ class Tickets:
         return self._top_up(DELIVER_TASK, WEBHOOK_QUEUE, min(due, _MAX_TICKETS))
 
     def _top_up(self, task: str, queue: str, wanted: int) -> int:
-        waiting = cast(int, self._redis.llen(queue))
+        waiting = self._redis.llen(queue)
         for _ in range(wanted - waiting):
             self._send(task, queue)
         return max(0, wanted - waiting)

@@ -78,5 +78,5 @@ class WorkerCount:
 
 def _server_time(redis: Redis) -> float:
     """Redis's clock, the only one all machines share."""
-    seconds, microseconds = cast(tuple[int, int], redis.time())
+    seconds, microseconds = redis.time()
     return seconds + microseconds / 1e6
