@@ -1,0 +1,32 @@
+"""The render engine: the one place that knows torch and diffusers.
+
+    items.py          what goes in and what comes out
+    engine.py         batches, seeds, progress, interruption, memory
+    residency.py      which models are loaded, and what they share
+    checkpoints.py    finding and loading weights
+    families.py       what each family's pipelines take
+    pictures.py       pictures to tensors and back
+    architectures.py, random_weights.py, tiny*.py
+                      checkpoints without training, for tests and benchmarks
+
+Importing this package does not import torch; naming `Engine` does.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from worker.engine.items import Item, Rendered
+
+if TYPE_CHECKING:
+    from worker.engine.engine import Engine
+
+__all__ = ["Engine", "Item", "Rendered"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Engine":
+        from worker.engine.engine import Engine
+
+        return Engine
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,133 @@
+"""Finding a checkpoint and loading it: safetensors only, never remote code.
+
+A source of the catalog is looked for at `<models_dir>/<source>`, then as a folder, then on the model hub unless the
+settings forbid it. Whatever goes wrong becomes JobFailure `model_unavailable` with words that say what to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import huggingface_hub
+import torch
+import transformers
+from diffusers import DiffusionPipeline
+from safetensors.torch import load_file
+
+from shared.catalog import Model, UNetSource
+from shared.errors import JobFailure
+from shared.settings import Settings
+
+# Progress bars and notes about truncated prompts belong to somebody at a terminal, not to a worker's log.
+diffusers.utils.logging.set_verbosity_error()
+diffusers.utils.logging.disable_progress_bar()
+transformers.utils.logging.set_verbosity_error()
+transformers.utils.logging.disable_progress_bar()
+
+#: T5's embedding is longer than its vocabulary, by less than this.
+_VOCABULARY_PADDING = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Loader:
+    """Loads checkpoints onto one device."""
+
+    settings: Settings
+    device: torch.device
+
+    def dtype(self, model: Model) -> torch.dtype:
+        """The catalog's dtype; float32 on a CPU, where half precision is slow, and inexact beyond need."""
+        if self.device.type == "cpu":
+            return torch.float32
+        return {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}[model.dtype]
+
+    def pipeline(self, model: Model, cls: type[DiffusionPipeline], shared: Mapping[str, Any]) -> DiffusionPipeline:
+        """The model's pipeline on the device. Components in `shared` are taken as they are instead of loaded."""
+        dtype = self.dtype(model)
+        with _failures_explained(model):
+            parts = dict(shared)
+            if model.unet and "unet" not in parts:
+                parts["unet"] = self._single_file_unet(model, model.unet, dtype)
+            pipeline = cls.from_pretrained(
+                self._folder_or_hub_id(model.source),
+                revision=model.revision,
+                dtype=dtype,
+                use_safetensors=True,
+                local_files_only=self.settings.models_offline,
+                **parts,
+            )
+            _check_tokenizers(pipeline.components)
+            pipeline.to(self.device)
+        if dtype is not torch.float16:
+            # SDXL's VAE overflows in float16 alone, but its pipelines widen it to float32 for every input image
+            # that they encode unless told that it need not be.
+            pipeline.vae.register_to_config(force_upcast=False)
+        return pipeline
+
+    def _single_file_unet(self, model: Model, unet: UNetSource, dtype: torch.dtype) -> Any:
+        """A UNet of the base model's architecture with the weights of one file, a plain state dict."""
+        config = diffusers.UNet2DConditionModel.load_config(
+            self._folder_or_hub_id(model.source),
+            subfolder="unet",
+            revision=model.revision,
+            local_files_only=self.settings.models_offline,
+        )
+        with torch.device("meta"):
+            network = diffusers.UNet2DConditionModel.from_config(config)
+        weights = {name: tensor.to(dtype) for name, tensor in load_file(self._file(unet)).items()}
+        network.load_state_dict(weights, assign=True)
+        network.eval()
+        return network
+
+    def _folder_or_hub_id(self, source: str) -> str:
+        folder = self._folder(source)
+        if folder is None and self.settings.models_offline:
+            raise FileNotFoundError(f"{Path(self.settings.models_dir) / source} does not exist")
+        return str(folder or source)
+
+    def _file(self, unet: UNetSource) -> Path:
+        folder = self._folder(unet.source)
+        if folder is not None:
+            return folder / unet.file
+        if self.settings.models_offline:
+            raise FileNotFoundError(f"{Path(self.settings.models_dir) / unet.source / unet.file} does not exist")
+        return Path(huggingface_hub.hf_hub_download(unet.source, unet.file, revision=unet.revision))
+
+    def _folder(self, source: str) -> Path | None:
+        places = (Path(self.settings.models_dir) / source, Path(source))
+        return next((place for place in places if place.is_dir()), None)
+
+
+@contextmanager
+def _failures_explained(model: Model) -> Iterator[None]:
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:
+        # Loading fails in the words of three libraries, with exceptions of every kind; none of them is the owner's.
+        raise JobFailure(
+            "model_unavailable",
+            f"The checkpoint of {model.id} cannot be loaded: {type(error).__name__}: {str(error).strip()[:500]} "
+            f"Put its complete folder, with safetensors weights and tokenizers, at <RENDERMILL_MODELS_DIR>/"
+            f"{model.source}, or let the worker reach the model hub (RENDERMILL_MODELS_OFFLINE=0), and try again.",
+        ) from error
+
+
+def _check_tokenizers(components: Mapping[str, Any]) -> None:
+    """A tokenizer whose files are missing loads all the same, without a vocabulary, and would garble every prompt."""
+    for name, tokenizer in components.items():
+        if not name.startswith("tokenizer"):
+            continue
+        encoder = components[name.replace("tokenizer", "text_encoder")]
+        words, embedding = len(tokenizer), encoder.config.vocab_size
+        if not embedding - _VOCABULARY_PADDING < words <= embedding:
+            raise ValueError(
+                f"the files of {name} are missing or belong to another model: "
+                f"it knows {words} tokens, its encoder {embedding}."
+            )

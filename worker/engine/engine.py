@@ -1,0 +1,135 @@
+"""The engine: a batch of items goes in, their pictures come out.
+
+A picture depends on its own item alone. Every image has a generator of its own, on the CPU, where the numbers drawn
+do not depend on the device; nothing in a pipeline mixes the images of a batch.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable, Sequence
+from threading import Lock
+from typing import Any
+
+import PIL.Image
+import torch
+
+from shared.catalog import Catalog, Model
+from shared.errors import JobFailure
+from shared.settings import Settings
+from worker.engine.checkpoints import Loader
+from worker.engine.families import family_of
+from worker.engine.items import Item, Rendered
+from worker.engine.pictures import pictures_of
+from worker.engine.residency import Residency
+
+#: Called after each denoising step with the steps done and the steps there are; True stops the rendering.
+OnStep = Callable[[int, int], bool]
+
+
+class Engine:
+    """Renders on one device, one call at a time; other threads wait."""
+
+    def __init__(self, catalog: Catalog, settings: Settings, device: str | None = None) -> None:
+        """`device` is torch's name for it; by default CUDA where there is one, else the CPU."""
+        self._catalog = catalog
+        self._device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self._residency = Residency(Loader(settings, self._device))
+        self._lock = Lock()
+
+    @property
+    def device_name(self) -> str:
+        """The GPU's own name, or `cpu`."""
+        return torch.cuda.get_device_name(self._device) if self._device.type == "cuda" else self._device.type
+
+    @property
+    def resident(self) -> list[str]:
+        """The ids of the loaded models."""
+        return self._residency.model_ids
+
+    def load(self, model_id: str) -> float:
+        """Load a model and keep it; the seconds that took. Raises JobFailure `model_unavailable`."""
+        with self._lock:
+            return self._load(self._catalog.find(model_id))
+
+    def render(self, model: Model, items: Sequence[Item], on_step: OnStep) -> Rendered:
+        """Render the items, at most the model's batch limit at once, loading the model if need be.
+
+        Raises JobFailure with a code of `FAILURES`; the engine can go on with the next call after each of them.
+        """
+        with self._lock:
+            load_s = self._load(model)
+            started = time.perf_counter()
+            try:
+                images = self._render(model, items, on_step)
+            except _InterruptedError:
+                return Rendered([], load_s, time.perf_counter() - started, interrupted=True)
+            return Rendered(images, load_s, time.perf_counter() - started, interrupted=False)
+
+    def _load(self, model: Model) -> float:
+        if model in self._residency:
+            return 0.0
+        started = time.perf_counter()
+        self._residency.get(model)
+        return time.perf_counter() - started
+
+    def _render(self, model: Model, items: Sequence[Item], on_step: OnStep) -> list[PIL.Image.Image]:
+        chunks = [items[start : start + model.batch_limit] for start in range(0, len(items), model.batch_limit)]
+        images: list[PIL.Image.Image] = []
+        for index, chunk in enumerate(chunks):
+            images += self._render_chunk(model, chunk, _Progress(on_step, index, len(chunks)))
+        return images
+
+    def _render_chunk(self, model: Model, items: Sequence[Item], progress: _Progress) -> list[PIL.Image.Image]:
+        family = family_of(model)
+        try:
+            with torch.inference_mode():
+                pipeline = family.view(self._residency.get(model), model, items[0].request.mode)
+                output = pipeline(
+                    **family.arguments(pipeline, model, items),
+                    num_inference_steps=items[0].request.num_steps,
+                    generator=[torch.Generator("cpu").manual_seed(item.seed) for item in items],
+                    callback_on_step_end=progress,
+                    callback_on_step_end_tensor_inputs=[],
+                    output_type="pt",
+                )
+                return pictures_of(output.images)
+        except (JobFailure, _InterruptedError):
+            raise
+        except Exception as error:
+            failure = _failure_of(error)
+        # Only here, where the exception is gone and with it the frames that hold tensors, can memory be given back.
+        self._release_memory()
+        raise failure
+
+    def _release_memory(self) -> None:
+        gc.collect()
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+class _InterruptedError(Exception):
+    """The caller asked to stop. Leaving by exception spares the decoding of a picture nobody wants."""
+
+
+class _Progress:
+    """A pipeline's callback after each step of one chunk, counted over all chunks of the call."""
+
+    def __init__(self, on_step: OnStep, chunk: int, chunks: int) -> None:
+        self._on_step = on_step
+        self._chunk = chunk
+        self._chunks = chunks
+
+    def __call__(self, pipeline: Any, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG002
+        # Fewer than the request's where the strength leaves some out.
+        steps = pipeline.num_timesteps
+        if self._on_step(self._chunk * steps + step + 1, self._chunks * steps):
+            raise _InterruptedError
+        return tensors
+
+
+def _failure_of(error: Exception) -> JobFailure:
+    if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+        return JobFailure("out_of_memory", "The device ran out of memory. A smaller picture needs less.")
+    return JobFailure("render_failed", f"{type(error).__name__}: {error}")

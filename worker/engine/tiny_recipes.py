@@ -1,0 +1,82 @@
+"""What the tiny checkpoints are: the real architectures with small numbers and a fixed seed.
+
+They know nothing of the world: their pictures are coloured clouds, but clouds that follow the prompt, the seed, the
+input image and every parameter, as the tests want to see.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from worker.engine.architectures import FLUX_FILL, FLUX_SCHNELL, SDXL
+from worker.engine.random_weights import Recipe, write_checkpoint, write_single_file
+
+LIGHTNING_FILE = "sdxl_lightning_4step_unet.safetensors"
+
+_CLIP = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}
+_CLIP_2 = {**_CLIP, "hidden_size": 96, "intermediate_size": 192, "projection_dim": 96}
+_T5 = {"d_model": 96, "d_ff": 192, "d_kv": 24, "num_heads": 4, "num_layers": 2}
+#: Four levels, so that the latents are an eighth of the picture as in the real one; the attention over all of a
+#: picture's latents, a third of the cost at 1024 × 1024, is left out.
+_VAE = {
+    "block_out_channels": (16, 16, 32, 32),
+    "layers_per_block": 1,
+    "norm_num_groups": 8,
+    "mid_block_add_attention": False,
+}
+_UNET = {
+    "block_out_channels": (32, 64, 96),
+    "layers_per_block": 1,
+    "transformer_layers_per_block": (1, 1, 1),
+    "attention_head_dim": (2, 4, 6),
+    "cross_attention_dim": 160,
+    "addition_time_embed_dim": 16,
+    "projection_class_embeddings_input_dim": 96 + 6 * 16,
+    "norm_num_groups": 8,
+}
+_TRANSFORMER = {
+    "num_layers": 1,
+    "num_single_layers": 2,
+    "attention_head_dim": 24,
+    "num_attention_heads": 4,
+    "joint_attention_dim": 96,
+    "pooled_projection_dim": 64,
+    "axes_dims_rope": (8, 8, 8),
+}
+
+
+def _vivid(name: str, network: nn.Module) -> None:
+    """Loudness for fresh weights, whose pictures would be near grey and hardly follow the prompt."""
+    weights = dict(network.named_parameters())
+    for parameter, factor in _LOUDER.get(name, {}).items():
+        weights[parameter].mul_(factor)
+
+
+_LOUDER: Mapping[str, Mapping[str, float]] = {}
+
+_TINY_SDXL = SDXL.with_configs(text_encoder=_CLIP, text_encoder_2=_CLIP_2, unet=_UNET, vae=_VAE)
+_TINY_SCHNELL = FLUX_SCHNELL.with_configs(text_encoder=_CLIP, text_encoder_2=_T5, transformer=_TRANSFORMER, vae=_VAE)
+_TINY_FILL = FLUX_FILL.with_configs(text_encoder=_CLIP, text_encoder_2=_T5, transformer=_TRANSFORMER, vae=_VAE)
+
+_BASE_RECIPE = Recipe(_TINY_SDXL, "StableDiffusionXLPipeline", seed=1, tune=_vivid)
+_LIGHTNING_RECIPE = Recipe(_TINY_SDXL, "StableDiffusionXLPipeline", seed=2, tune=_vivid)
+_SCHNELL_RECIPE = Recipe(_TINY_SCHNELL, "FluxPipeline", seed=3, tune=_vivid)
+_FILL_RECIPE = Recipe(_TINY_FILL, "FluxFillPipeline", seed=4, max_prompt_tokens=512, tune=_vivid)
+
+
+def _write_lightning(directory: Path) -> None:
+    write_single_file(directory / LIGHTNING_FILE, "unet", _LIGHTNING_RECIPE, dtype=torch.float32)
+
+
+#: By source, what writes a checkpoint into an empty folder.
+WRITERS: Mapping[str, Callable[[Path], None]] = {
+    "stabilityai/stable-diffusion-xl-base-1.0": partial(write_checkpoint, recipe=_BASE_RECIPE),
+    "ByteDance/SDXL-Lightning": _write_lightning,
+    "black-forest-labs/FLUX.1-schnell": partial(write_checkpoint, recipe=_SCHNELL_RECIPE),
+    "black-forest-labs/FLUX.1-Fill-dev": partial(write_checkpoint, recipe=_FILL_RECIPE),
+}
