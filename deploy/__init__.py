@@ -1,0 +1,1 @@
+"""How Rendermill is deployed; nothing here is part of the running farm."""
