@@ -189,7 +189,7 @@ def check_processes(root: Path, manifests: Manifests) -> Iterator[str]:
             if ours != theirs:
                 yield f"{where}: {process} runs {theirs}, but in {COMPOSE} it runs {ours}"
             if pod.get("enableServiceLinks") is not False:
-                # Kubernetes would add RENDERMILL_API_PORT and its like, and an unknown setting is refused at start.
+                # Kubernetes would add variables with our prefix, named after Services; an unknown setting is refused.
                 yield f"{where}: the pod of {process} needs `enableServiceLinks: false`"
 
 
