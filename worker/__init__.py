@@ -1,0 +1,1 @@
+"""Jobs in, pictures out. Knows Celery; torch and diffusers live only in `worker.engine`."""

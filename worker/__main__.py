@@ -1,0 +1,30 @@
+"""`python -m worker render`, `python -m worker upkeep`, and `python -m worker alive` for a container's probe."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+from shared.settings import settings
+from worker.heartbeat import is_alive
+
+_USAGE = "usage: python -m worker (render | upkeep | alive)"
+
+
+def main(arguments: list[str]) -> int:
+    """Run a worker; for `alive`, 0 where this machine's worker beat lately, else 1."""
+    if arguments == ["alive"]:
+        return 0 if is_alive() else 1
+    logging.basicConfig(level=settings().log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    # Late: reading the roles loads Celery and, with the engine, torch.
+    from worker.roles import ROLES
+
+    if len(arguments) != 1 or arguments[0] not in ROLES:
+        print(_USAGE, file=sys.stderr)
+        return 2
+    ROLES[arguments[0]]()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,41 @@
+"""The Celery application: two tasks, both tickets, which carry no job.
+
+A ticket is acknowledged when it is taken. Whatever happens to it afterwards, the job records and their leases are
+the truth, and upkeep publishes another where work waits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from celery import Celery, Task
+
+from shared.settings import settings
+from shared.tickets import CELERY_SETTINGS, DELIVER_TASK, RENDER_TASK, model_of
+
+app = Celery("rendermill", broker=settings().redis_url)
+app.conf.update(CELERY_SETTINGS, worker_hijack_root_logger=False)
+
+#: What this process does with a render ticket, given the model, and with a delivery ticket. `worker.roles` sets the
+#: one that the process is for before Celery takes the first ticket.
+on_render_ticket: Callable[[str], None] | None = None
+on_delivery_ticket: Callable[[], None] | None = None
+
+
+@app.task(name=RENDER_TASK, bind=True)  # type: ignore[untyped-decorator]
+def render(self: Task) -> None:
+    """Render one batch of the model in whose queue the ticket lay."""
+    assert on_render_ticket is not None, "only `python -m worker render` takes render tickets"
+    on_render_ticket(model_of(self.request.delivery_info["routing_key"]))
+
+
+@app.task(name=DELIVER_TASK)  # type: ignore[untyped-decorator]
+def deliver() -> None:
+    """Send the webhooks that are due."""
+    assert on_delivery_ticket is not None, "only `python -m worker upkeep` takes delivery tickets"
+    on_delivery_ticket()
+
+
+def send_ticket(task: str, queue: str) -> None:
+    """Publish one ticket."""
+    app.send_task(task, queue=queue, ignore_result=True)

@@ -1,0 +1,32 @@
+"""What a worker measures. One process a device, so plain metrics on a port of its own."""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Gauge, Histogram, start_http_server
+
+from shared.settings import Settings
+
+_STAGE_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+
+RENDER_SECONDS = Histogram(
+    "rendermill_render_seconds", "Device seconds of one batch.", ["model"], buckets=_STAGE_BUCKETS
+)
+BATCH_IMAGES = Histogram("rendermill_batch_images", "Images in one batch.", ["model"], buckets=(1, 2, 4, 8, 16, 32, 64))
+STORE_SECONDS = Histogram(
+    "rendermill_store_seconds", "Encoding and storing the pictures of one job.", ["model"], buckets=_STAGE_BUCKETS
+)
+WEBHOOK_ATTEMPTS = Counter(
+    "rendermill_webhook_attempts_total", "Attempts to deliver a webhook, by what came of them.", ["result"]
+)
+WEBHOOK_SECONDS = Histogram(
+    "rendermill_webhook_seconds",
+    "How long receivers took to answer.",
+    buckets=(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15),
+)
+LAST_TICK = Gauge("rendermill_worker_last_tick_timestamp_seconds", "When the worker's heartbeat last ran.")
+
+
+def serve(settings: Settings) -> None:
+    """Serve the metrics on the worker's port, where one is set."""
+    if settings.worker_metrics_port:
+        start_http_server(settings.worker_metrics_port, addr=settings.worker_metrics_host)
