@@ -31,6 +31,6 @@ VOLUME /models
 
 USER 10001:10001
 EXPOSE 9400
-# Loading a large model keeps a worker from its first tick for minutes.
-HEALTHCHECK --interval=30s --timeout=15s --start-period=10m --retries=3 CMD ["python", "-m", "worker", "alive"]
+# The first tick comes once torch is imported, which takes a while from a cold disk.
+HEALTHCHECK --interval=30s --timeout=15s --start-period=5m --retries=3 CMD ["python", "-m", "worker", "alive"]
 CMD ["python", "-m", "worker", "render"]
