@@ -27,7 +27,7 @@ class Program:
 
     name: str
     command: tuple[str, ...]
-    #: Variables beyond those that every program gets.
+    #: Variables that it must have; the other programs of a farm may see them as well.
     environment: Mapping[str, str] = field(default_factory=dict)
     #: How long it may take to stop when asked, in seconds; after that it is killed.
     stop_wait_s: int = 5
@@ -104,10 +104,11 @@ def api(host: str, port: int, metrics_dir: Path) -> Program:
     return Program(
         name="api",
         command=(
+            # Through env(1), as this one must reach no other program: the workers count in memory.
+            *("env", f"PROMETHEUS_MULTIPROC_DIR={metrics_dir.absolute()}"),
             *(sys.executable, "-m", "gunicorn", "--config", "python:api.gunicorn"),
             *("--bind", f"{host}:{port}", "api.app:create_app()"),
         ),
-        environment={"PROMETHEUS_MULTIPROC_DIR": str(metrics_dir.absolute())},
         # Its own children hold the port; they learn of a quick stop from it, but not of its sudden death.
         death_signal="SIGQUIT",
     )

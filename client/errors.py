@@ -1,0 +1,65 @@
+"""What can go wrong between a client and the farm.
+
+ClientError
+├── Unreachable    nobody answers at the address
+├── ApiError       the farm says no, and why
+└── WaitTimeout    the job goes on, but longer than one wanted to wait
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import httpx
+
+
+class ClientError(Exception):
+    """The call did not do what was asked; the message says why in one line."""
+
+
+class Unreachable(ClientError):
+    """Nobody answers at the farm's address."""
+
+
+class WaitTimeout(ClientError):
+    """The job is not finished yet."""
+
+
+class ApiError(ClientError):
+    """An error answer of the farm: its HTTP status, its code, and each wrong field of the request."""
+
+    def __init__(self, status: int, code: str, detail: str, errors: Mapping[str, Sequence[str]]) -> None:
+        self.status = status
+        self.code = code
+        self.detail = detail
+        self.errors = errors
+        fields = "; ".join(f"{name}: {', '.join(words)}" for name, words in errors.items())
+        super().__init__(f"{detail} ({fields})" if fields else detail)
+
+
+def api_error(response: httpx.Response) -> ApiError:
+    """The error that `response` describes, in the native shape or in that of any dialect."""
+    try:
+        body = response.json()
+    except ValueError:
+        body = None
+    body = body if isinstance(body, dict) else {}
+    # OpenAI's shape wraps its object; the other dialects and the native one do not.
+    problem: dict[str, Any] = body["error"] if isinstance(body.get("error"), dict) else body
+    detail = problem.get("detail") or problem.get("message") or problem.get("title") or body.get("error")
+    return ApiError(
+        response.status_code,
+        str(problem.get("code") or response.status_code),
+        str(detail or f"The farm answers {response.status_code} {response.reason_phrase}."),
+        _words_by_field(problem.get("errors")),
+    )
+
+
+def _words_by_field(errors: object) -> dict[str, list[str]]:
+    if not isinstance(errors, dict):
+        return {}
+    return {
+        str(name): [str(word) for word in words] if isinstance(words, list) else [str(words)]
+        for name, words in errors.items()
+    }
