@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from farm import parts
 from shared.settings import Settings
 from tests.servers import running, s3_answers, valkey_answers, wait_until
+from worker.engine.tiny import build
 
 
 @pytest.fixture(scope="session")
@@ -36,3 +38,11 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     with running(parts.s3(directory / "objects", port, settings.s3_secret_key), directory / "log"):
         wait_until(lambda: s3_answers(settings), "S3 answers")
         yield settings
+
+
+@pytest.fixture(scope="session")
+def tiny_models() -> Path:
+    """A models folder with the tiny checkpoints, kept in the working copy until their recipe changes."""
+    directory = Path(__file__).parent.parent / ".rendermill-test-cache" / "models"
+    build(directory)
+    return directory

@@ -19,8 +19,8 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection, T5EncoderMo
 from worker.engine.architectures import Architecture, Part
 from worker.engine.tiny_tokenizers import write_clip_tokenizer, write_t5_tokenizer
 
-#: Changes a network's fresh weights in place; the part's name tells which it is.
-Tune = Callable[[str, nn.Module], None]
+#: Changes a network's fresh weights in place.
+Tune = Callable[[nn.Module], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ def write_checkpoint(
             vocabulary, tokenizer_class = _write_tokenizer(directory / tokenizer, part, recipe)
             index[tokenizer] = ["transformers", tokenizer_class]
             part = _with_vocabulary(part, vocabulary)
-        network = make(name, part, recipe, device=device, dtype=dtype)
+        network = make(part, recipe, device=device, dtype=dtype)
         network.save_pretrained(directory / name)  # type: ignore[operator]
         index[name] = [part.cls.__module__.partition(".")[0], part.cls.__name__]
     scheduler = recipe.architecture.scheduler
@@ -57,12 +57,12 @@ def write_checkpoint(
 
 def write_single_file(file: Path, name: str, recipe: Recipe, *, device: str = "cpu", dtype: torch.dtype) -> None:
     """Write one network of the recipe as a plain state dict, as distilled denoisers are published."""
-    network = make(name, recipe.architecture.parts[name], recipe, device=device, dtype=dtype)
+    network = make(recipe.architecture.parts[name], recipe, device=device, dtype=dtype)
     file.parent.mkdir(parents=True, exist_ok=True)
     save_file(network.state_dict(), file)
 
 
-def make(name: str, part: Part, recipe: Recipe, *, device: str, dtype: torch.dtype) -> nn.Module:
+def make(part: Part, recipe: Recipe, *, device: str, dtype: torch.dtype) -> nn.Module:
     """One network with the recipe's weights; the same for the same seed, device and dtype."""
     default = torch.get_default_dtype()
     devices = [] if torch.device(device).type == "cpu" else [torch.device(device)]
@@ -75,7 +75,7 @@ def make(name: str, part: Part, recipe: Recipe, *, device: str, dtype: torch.dty
             torch.set_default_dtype(default)
         if recipe.tune:
             with torch.no_grad():
-                recipe.tune(name, network)
+                recipe.tune(network)
     return network
 
 

@@ -21,7 +21,7 @@ SOURCES = (
     "black-forest-labs/FLUX.1-schnell",
     "black-forest-labs/FLUX.1-Fill-dev",
 )
-_RECIPE_MODULES = ("architectures.py", "random_weights.py", "tiny_recipes.py", "tiny_tokenizers.py")
+_RECIPE_MODULES = ("architectures.py", "random_weights.py", "tiny_recipes.py", "tiny_tokenizers.py", "tiny_weights.py")
 
 
 def build(directory: Path) -> None:

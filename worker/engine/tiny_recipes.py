@@ -11,10 +11,10 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from worker.engine.architectures import FLUX_FILL, FLUX_SCHNELL, SDXL
 from worker.engine.random_weights import Recipe, write_checkpoint, write_single_file
+from worker.engine.tiny_weights import lay_in
 
 LIGHTNING_FILE = "sdxl_lightning_4step_unet.safetensors"
 
@@ -50,23 +50,14 @@ _TRANSFORMER = {
 }
 
 
-def _vivid(name: str, network: nn.Module) -> None:
-    """Loudness for fresh weights, whose pictures would be near grey and hardly follow the prompt."""
-    weights = dict(network.named_parameters())
-    for parameter, factor in _LOUDER.get(name, {}).items():
-        weights[parameter].mul_(factor)
-
-
-_LOUDER: Mapping[str, Mapping[str, float]] = {}
-
 _TINY_SDXL = SDXL.with_configs(text_encoder=_CLIP, text_encoder_2=_CLIP_2, unet=_UNET, vae=_VAE)
 _TINY_SCHNELL = FLUX_SCHNELL.with_configs(text_encoder=_CLIP, text_encoder_2=_T5, transformer=_TRANSFORMER, vae=_VAE)
 _TINY_FILL = FLUX_FILL.with_configs(text_encoder=_CLIP, text_encoder_2=_T5, transformer=_TRANSFORMER, vae=_VAE)
 
-_BASE_RECIPE = Recipe(_TINY_SDXL, "StableDiffusionXLPipeline", seed=1, tune=_vivid)
-_LIGHTNING_RECIPE = Recipe(_TINY_SDXL, "StableDiffusionXLPipeline", seed=2, tune=_vivid)
-_SCHNELL_RECIPE = Recipe(_TINY_SCHNELL, "FluxPipeline", seed=3, tune=_vivid)
-_FILL_RECIPE = Recipe(_TINY_FILL, "FluxFillPipeline", seed=4, max_prompt_tokens=512, tune=_vivid)
+_BASE_RECIPE = Recipe(_TINY_SDXL, "StableDiffusionXLPipeline", seed=1, tune=lay_in)
+_LIGHTNING_RECIPE = Recipe(_TINY_SDXL, "StableDiffusionXLPipeline", seed=2, tune=lay_in)
+_SCHNELL_RECIPE = Recipe(_TINY_SCHNELL, "FluxPipeline", seed=3, tune=lay_in)
+_FILL_RECIPE = Recipe(_TINY_FILL, "FluxFillPipeline", seed=4, max_prompt_tokens=512, tune=lay_in)
 
 
 def _write_lightning(directory: Path) -> None:
