@@ -13,8 +13,16 @@ help:  ## Show the commands
 
 # The stamp is newer than the files that decide what is installed, so a second run costs nothing.
 $(VENV)/.installed: pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[worker,embedded,dev]'
+	@command -v $(PYTHON) >/dev/null || \
+	  { echo "There is no $(PYTHON): install Python 3.11 or newer (Debian, Ubuntu: apt install python3 python3-venv)," \
+	         "or name one: make PYTHON=/path/to/python3." >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed, $(PYTHON) is $$($(PYTHON) -V). Name another: make PYTHON=python3.12." >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+	  { echo "$(PYTHON) cannot make virtual environments (Debian, Ubuntu: apt install python3-venv)." >&2; exit 1; }
+	@echo "Installing into $(VENV): a few minutes at the first time."
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[worker,embedded,dev]'
 	@touch $@
 
 setup: $(VENV)/.installed  ## Create the virtual environment
@@ -37,5 +45,5 @@ lint: setup  ## ruff, mypy, and the checks of the deploy files
 bench: setup  ## Benchmarks with peers in the same run
 	$(BIN)/python -m bench
 
-clean:  ## Remove what the other commands made
-	rm -rf $(VENV) $(DATA_DIR) out build *.egg-info
+clean:  ## Remove what the other commands made, except the farm's data in DATA_DIR
+	rm -rf $(VENV) .rendermill-demo out build *.egg-info

@@ -1,0 +1,1 @@
+"""`python -m farm.demo`: a whole farm, shown at work from the outside."""
