@@ -3,6 +3,7 @@
     items.py          what goes in and what comes out
     engine.py         batches, seeds, progress, interruption, memory
     residency.py      which models are loaded, and what they share
+    memory.py         devices that are full, and devices that are broken
     checkpoints.py    finding and loading weights
     families.py       what each family's pipelines take
     pictures.py       pictures to tensors and back

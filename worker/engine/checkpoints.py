@@ -22,6 +22,7 @@ from safetensors.torch import load_file
 from shared.catalog import Model, UNetSource
 from shared.errors import JobFailure
 from shared.settings import Settings
+from worker.engine.memory import is_out_of_memory
 
 # Progress bars and notes about truncated prompts belong to somebody at a terminal, not to a worker's log.
 diffusers.utils.logging.set_verbosity_error()
@@ -107,9 +108,9 @@ class Loader:
 def _failures_explained(model: Model) -> Iterator[None]:
     try:
         yield
-    except torch.OutOfMemoryError:
-        raise
     except Exception as error:
+        if is_out_of_memory(error):
+            raise
         # Loading fails in the words of three libraries, with exceptions of every kind; none of them is the owner's.
         raise JobFailure(
             "model_unavailable",

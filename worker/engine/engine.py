@@ -6,7 +6,8 @@ do not depend on the device; nothing in a pipeline mixes the images of a batch.
 
 from __future__ import annotations
 
-import gc
+import logging
+import math
 import time
 from collections.abc import Callable, Sequence
 from threading import Lock
@@ -21,8 +22,11 @@ from shared.settings import Settings
 from worker.engine.checkpoints import Loader
 from worker.engine.families import family_of
 from worker.engine.items import Item, Rendered
+from worker.engine.memory import is_device_lost, is_out_of_memory
 from worker.engine.pictures import pictures_of
 from worker.engine.residency import Residency
+
+log = logging.getLogger(__name__)
 
 #: Called after each denoising step with the steps done and the steps there are; True stops the rendering.
 OnStep = Callable[[int, int], bool]
@@ -37,6 +41,9 @@ class Engine:
         self._device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self._residency = Residency(Loader(settings, self._device))
         self._lock = Lock()
+        #: By model and lane, the batch size at which memory sufficed, where it did not at the model's own limit.
+        self._sizes_that_fit: dict[tuple[str, str], int] = {}
+        self._device_lost = False
 
     @property
     def device_name(self) -> str:
@@ -48,6 +55,11 @@ class Engine:
         """The ids of the loaded models."""
         return self._residency.model_ids
 
+    @property
+    def device_lost(self) -> bool:
+        """Whether the device failed for good: every further call of this process fails; it has to start again."""
+        return self._device_lost
+
     def load(self, model_id: str) -> float:
         """Load a model and keep it; the seconds that took. Raises JobFailure `model_unavailable`."""
         with self._lock:
@@ -56,7 +68,7 @@ class Engine:
     def render(self, model: Model, items: Sequence[Item], on_step: OnStep) -> Rendered:
         """Render the items, at most the model's batch limit at once, loading the model if need be.
 
-        Raises JobFailure with a code of `FAILURES`; the engine can go on with the next call after each of them.
+        Raises JobFailure with a code of `FAILURES`; unless `device_lost`, the engine can go on with the next call.
         """
         with self._lock:
             load_s = self._load(model)
@@ -75,16 +87,33 @@ class Engine:
         return time.perf_counter() - started
 
     def _render(self, model: Model, items: Sequence[Item], on_step: OnStep) -> list[PIL.Image.Image]:
-        chunks = [items[start : start + model.batch_limit] for start in range(0, len(items), model.batch_limit)]
         images: list[PIL.Image.Image] = []
-        for index, chunk in enumerate(chunks):
-            images += self._render_chunk(model, chunk, _Progress(on_step, index, len(chunks)))
+        chunks_done = 0
+        while waiting := items[len(images) :]:
+            # By lane, because that is what memory depends on.
+            size = self._sizes_that_fit.get((model.id, waiting[0].request.lane), model.batch_limit)
+            progress = _Progress(on_step, chunks_done, chunks_done + math.ceil(len(waiting) / size))
+            chunk = self._render_chunk(model, waiting[:size], progress)
+            if chunk is None:
+                self._make_do_with_less(model, waiting[:size])
+            else:
+                images += chunk
+                chunks_done += 1
         return images
 
-    def _render_chunk(self, model: Model, items: Sequence[Item], progress: _Progress) -> list[PIL.Image.Image]:
-        family = family_of(model)
+    def _make_do_with_less(self, model: Model, items: Sequence[Item]) -> None:
+        """After memory ran out: smaller batches first, which cost little, then unloading, which costs a lot."""
+        if len(items) > 1:
+            self._sizes_that_fit[model.id, items[0].request.lane] = len(items) // 2
+            log.warning("%s: out of memory with %d images at once, halving", model.id, len(items))
+        elif not self._residency.make_room_for(model):
+            raise JobFailure("out_of_memory", "The device ran out of memory for one image. A smaller one needs less.")
+
+    def _render_chunk(self, model: Model, items: Sequence[Item], progress: _Progress) -> list[PIL.Image.Image] | None:
+        """The pictures of one denoising batch; None where memory ran out."""
         try:
             with torch.inference_mode():
+                family = family_of(model)
                 pipeline = family.view(self._residency.get(model), model, items[0].request.mode)
                 output = pipeline(
                     **family.arguments(pipeline, model, items),
@@ -98,15 +127,19 @@ class Engine:
         except (JobFailure, _InterruptedError):
             raise
         except Exception as error:
-            failure = _failure_of(error)
+            failure = None if is_out_of_memory(error) else self._failure_of(model, error)
         # Only here, where the exception is gone and with it the frames that hold tensors, can memory be given back.
-        self._release_memory()
-        raise failure
+        self._residency.release_memory()
+        if failure:
+            raise failure
+        return None
 
-    def _release_memory(self) -> None:
-        gc.collect()
-        if self._device.type == "cuda":
-            torch.cuda.empty_cache()
+    def _failure_of(self, model: Model, error: Exception) -> JobFailure:
+        log.error("%s failed", model.id, exc_info=error)
+        if is_device_lost(error):
+            self._device_lost = True
+            return JobFailure("worker_lost", "The device stopped answering; its worker starts again.")
+        return JobFailure("render_failed", f"{type(error).__name__}: {error}")
 
 
 class _InterruptedError(Exception):
@@ -127,9 +160,3 @@ class _Progress:
         if self._on_step(self._chunk * steps + step + 1, self._chunks * steps):
             raise _InterruptedError
         return tensors
-
-
-def _failure_of(error: Exception) -> JobFailure:
-    if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
-        return JobFailure("out_of_memory", "The device ran out of memory. A smaller picture needs less.")
-    return JobFailure("render_failed", f"{type(error).__name__}: {error}")
