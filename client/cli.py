@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
+import httpx
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -148,7 +149,8 @@ def _read(file: str) -> str:
 
 def _submit(farm: Client, line: Line) -> Job:
     # The routes of other services wait for the picture unless they are asked not to.
-    headers = {**line.headers, "Prefer": "respond-async"}
+    headers = httpx.Headers(line.headers)
+    headers["Prefer"] = "respond-async"
     return Job.from_json(farm.request("POST", line.url, json=dict(line.body), headers=headers).json())
 
 

@@ -67,7 +67,7 @@ class EmbeddedFarm:
         self.data_dir.metrics.mkdir()
         valkey_port, s3_port = parts.free_port(), parts.free_port()
         redis_url = parts.valkey_url(valkey_port, secrets.valkey_password)
-        environment = self._environment(
+        environment = self.environment(
             {
                 "REDIS_URL": redis_url,
                 "S3_ENDPOINT": f"http://{parts.LOOPBACK}:{s3_port}",
@@ -129,7 +129,7 @@ class EmbeddedFarm:
             self.data_dir.set_running(None)
         self.data_dir.unlock()
 
-    def _environment(self, own: Mapping[str, str]) -> dict[str, str]:
+    def environment(self, own: Mapping[str, str]) -> dict[str, str]:
         """The environment of every process: the user's, with the addresses and keys of this farm's own parts."""
         inherited = {name: value for name, value in os.environ.items() if name not in CLIENT_VARIABLES}
         defaults = {

@@ -1,0 +1,5 @@
+"""`python -m farm` is `rendermill`."""
+
+from farm.cli import main
+
+main()

@@ -1,0 +1,117 @@
+"""client.Client against a farm that is a function."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+
+from client import ApiError, Client, Unreachable, WaitTimeout
+from client import client as client_module
+
+Handler = Callable[[httpx.Request], httpx.Response]
+
+
+def _client(handler: Handler) -> Client:
+    return Client("http://farm", "rm_key", transport=httpx.MockTransport(handler))
+
+
+def _job(status: str = "queued", **more: Any) -> dict[str, Any]:
+    return {"id": "job_1", "object": "job", "status": status, "model": "m", "images": [], **more}
+
+
+def test_a_job_is_submitted_with_the_key_and_its_idempotency_key() -> None:
+    seen: list[httpx.Request] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        seen.append(request)
+        return httpx.Response(202, json=_job())
+
+    with _client(handler) as farm:
+        job = farm.submit({"prompt": "a cat"}, wait_s=30, idempotency_key="once")
+    assert (job.id, job.status, job.finished) == ("job_1", "queued", False)
+    assert seen[0].headers["authorization"] == "Bearer rm_key"
+    assert seen[0].headers["idempotency-key"] == "once"
+    assert seen[0].headers["prefer"] == "wait=30"
+    assert json.loads(seen[0].content) == {"prompt": "a cat"}
+
+
+def test_wait_asks_until_the_job_is_finished(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(client_module.time, "sleep", waits.append)
+    answers = iter(["queued", "running", "running", "succeeded"])
+    image = {
+        "id": "image_1",
+        "format": "png",
+        "width": 8,
+        "height": 8,
+        "size": 9,
+        "created_at": "now",
+        "later": "field",
+    }
+
+    def handler(_: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, json=_job(next(answers), images=[image]))
+
+    with _client(handler) as farm:
+        job = farm.wait("job_1")
+    assert job.status == "succeeded"
+    assert job.images[0].id == "image_1"
+    assert len(waits) == 3
+    assert waits == sorted(waits)
+
+
+def test_wait_gives_up_when_its_time_is_over() -> None:
+    with (
+        _client(lambda _: httpx.Response(200, json=_job())) as farm,
+        pytest.raises(WaitTimeout, match="job_1 is queued"),
+    ):
+        farm.wait("job_1", timeout_s=0.05)
+
+
+def test_lists_go_on_over_pages_until_the_limit() -> None:
+    asked: list[str] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        asked.append(str(request.url))
+        number = len(asked)
+        following = f"http://farm/v1/jobs?after=job_{number}"
+        return httpx.Response(200, json={"data": [_job(), _job()], "links": {"next": following}})
+
+    with _client(handler) as farm:
+        assert len(list(farm.jobs(status="queued", limit=3))) == 3
+    assert asked == ["http://farm/v1/jobs?status=queued", "http://farm/v1/jobs?after=job_1"]
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "words"),
+    [
+        (
+            {"code": "invalid", "title": "Wrong", "detail": "Wrong: n.", "errors": {"n": ["must be at most 10"]}},
+            "invalid",
+            "Wrong: n. (n: must be at most 10)",
+        ),
+        ({"error": {"message": "Bad size", "type": "invalid_request_error", "code": None}}, "422", "Bad size"),
+        ({"error": "Bad size"}, "422", "Bad size"),
+        ({"message": "Bad size"}, "422", "Bad size"),
+        (None, "422", "The farm answers 422 Unprocessable Entity."),
+    ],
+)
+def test_an_error_of_any_dialect_becomes_one_exception(body: Any, code: str, words: str) -> None:
+    def handler(_: httpx.Request) -> httpx.Response:
+        return httpx.Response(422, json=body) if body else httpx.Response(422, text="<html>")
+
+    with _client(handler) as farm, pytest.raises(ApiError) as caught:
+        farm.submit({})
+    assert (caught.value.status, caught.value.code, str(caught.value)) == (422, code, words)
+
+
+def test_a_farm_that_does_not_answer_is_unreachable() -> None:
+    def handler(request: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError("Connection refused", request=request)
+
+    with _client(handler) as farm, pytest.raises(Unreachable, match="No farm answers at http://farm"):
+        farm.models()

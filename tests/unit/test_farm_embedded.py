@@ -1,0 +1,94 @@
+"""The embedded farm's settings and addresses, and what it refuses before it starts anything."""
+
+from __future__ import annotations
+
+import socket
+from configparser import RawConfigParser
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from farm import parts
+from farm.cli import app
+from farm.datadir import DataDir
+from farm.embedded import EmbeddedFarm
+from farm.runner import configuration
+
+
+def _farm(tmp_path: Path, host: str = "127.0.0.1") -> EmbeddedFarm:
+    return EmbeddedFarm(tmp_path, host, 8080, lambda _: None)
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:8080"),
+        ("0.0.0.0", "http://127.0.0.1:8080"),
+        ("farm.local", "http://farm.local:8080"),
+        ("::1", "http://[::1]:8080"),
+        ("::", "http://[::1]:8080"),
+    ],
+)
+def test_the_url_is_one_that_a_client_on_this_machine_can_use(tmp_path: Path, host: str, url: str) -> None:
+    assert _farm(tmp_path, host).url == url
+
+
+def test_the_users_settings_are_passed_on_and_the_farms_own_addresses_prevail(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RENDERMILL_LEASE_S", "7")
+    monkeypatch.setenv("RENDERMILL_PUBLIC_URL", "https://pictures.example")
+    monkeypatch.setenv("RENDERMILL_REDIS_URL", "redis://elsewhere")
+    monkeypatch.setenv("RENDERMILL_API_KEY", "rm_client")
+    environment = _farm(tmp_path).environment({"REDIS_URL": "redis://own"})
+    assert environment["RENDERMILL_LEASE_S"] == "7"
+    assert environment["RENDERMILL_PUBLIC_URL"] == "https://pictures.example"
+    assert environment["RENDERMILL_REDIS_URL"] == "redis://own"
+    assert environment["RENDERMILL_MODELS_OFFLINE"] == "1"
+    assert "RENDERMILL_API_KEY" not in environment
+
+
+def test_with_a_models_dir_of_the_users_own_the_model_hub_is_their_choice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RENDERMILL_MODELS_DIR", "/models")
+    environment = _farm(tmp_path).environment({})
+    assert environment["RENDERMILL_MODELS_DIR"] == "/models"
+    assert "RENDERMILL_MODELS_OFFLINE" not in environment
+
+
+def test_up_refuses_a_misspelt_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RENDERMILL_LEASES", "7")
+    result = CliRunner().invoke(app, ["up", "--port", "0", "--data-dir", str(tmp_path)])
+    assert result.exit_code == 1
+    assert "RENDERMILL_LEASES is not a setting" in result.stderr
+
+
+def test_up_refuses_a_port_in_use(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        result = CliRunner().invoke(app, ["up", "--port", str(port), "--data-dir", str(tmp_path)])
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"rendermill: Port {port} of 127.0.0.1 cannot be used")
+
+
+def test_up_refuses_a_data_directory_in_use(tmp_path: Path) -> None:
+    directory = DataDir(tmp_path)
+    directory.lock()
+    result = CliRunner().invoke(app, ["up", "--port", "0", "--data-dir", str(tmp_path)])
+    directory.unlock()
+    assert result.exit_code == 1
+    assert "A farm runs in" in result.stderr
+
+
+def test_the_configuration_lists_the_programs_in_order_and_escapes_what_it_names(tmp_path: Path) -> None:
+    odd = tmp_path / "100%"
+    programs = [parts.Program(name="one", command=("run", "a b", "50%")), parts.worker("render", 15)]
+    config = RawConfigParser()
+    config.read_string(configuration(programs, odd, odd, 1234, "hush"))
+    one, render = config["program:one"], config["program:render"]
+    assert one["command"].endswith("run 'a b' 50%%")
+    assert (one["priority"], render["priority"], render["stopwaitsecs"]) == ("0", "1", "15")
+    assert config["inet_http_server"]["port"] == "127.0.0.1:1234"
+    assert config["supervisord"]["logfile"].endswith("100%%/supervisord.log")
