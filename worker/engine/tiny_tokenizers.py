@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+from tokenizers import pre_tokenizers
 from transformers import T5Tokenizer
 
 #: What people ask pictures of; the tokenizers learn their merges and pieces from these words.
@@ -40,20 +41,39 @@ _T5_LETTERS = [chr(code) for code in (*range(0x21, 0x7F), *range(0xA1, 0x180))]
 def clip_vocabulary() -> tuple[dict[str, int], list[tuple[str, str]]]:
     """CLIP's layout: 256 byte letters, the same at a word's end, one entry for each merge, then the two marks."""
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    learner = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
-    learner.normalizer = normalizers.Lowercase()
-    learner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    trainer = trainers.BpeTrainer(
-        vocab_size=2 * len(letters) + _CLIP_MERGES,
-        initial_alphabet=letters,
-        end_of_word_suffix="</w>",
-        show_progress=False,
-    )
-    learner.train_from_iterator(re.findall(_CLIP_WORDS, CORPUS), trainer)
-    learnt = json.loads(learner.to_str())["model"]["merges"]
-    merges = [(first, second) for first, second in learnt]
+    merges = _learn_merges(Counter(re.findall(_CLIP_WORDS, CORPUS)), _CLIP_MERGES)
     tokens = [*letters, *(letter + "</w>" for letter in letters), *(a + b for a, b in merges), BOS, EOS]
     return {token: index for index, token in enumerate(tokens)}, merges
+
+
+def _learn_merges(words: Counter[str], limit: int) -> list[tuple[str, str]]:
+    """Byte-pair encoding: the most frequent pair of neighbours is merged, again and again.
+
+    The trainer of `tokenizers` does the same, but breaks ties differently in every run.
+    """
+    spelled = {(*word[:-1], word[-1] + "</w>"): count for word, count in words.items()}
+    merges: list[tuple[str, str]] = []
+    while len(merges) < limit:
+        pairs: Counter[tuple[str, str]] = Counter()
+        for parts, count in spelled.items():
+            for pair in pairwise(parts):
+                pairs[pair] += count
+        if not pairs:
+            break
+        best = max(pairs, key=lambda pair: (pairs[pair], pair))
+        merges.append(best)
+        spelled = {_merged(parts, best): count for parts, count in spelled.items()}
+    return merges
+
+
+def _merged(parts: tuple[str, ...], pair: tuple[str, str]) -> tuple[str, ...]:
+    out: list[str] = []
+    for part in parts:
+        if out and (out[-1], part) == pair:
+            out[-1] += part
+        else:
+            out.append(part)
+    return tuple(out)
 
 
 def write_clip_tokenizer(directory: Path, *, pad_token: str = EOS) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -65,15 +65,20 @@ def item(of: RenderRequest, seed: int | None = None) -> Item:
     )
 
 
-def never_stop(step: int, total: int) -> bool:  # noqa: ARG001
-    return False
+class Steps(list[tuple[int, int]]):
+    """Notes what the engine reports after each step, and asks it to stop at step `stop_at`."""
+
+    def __init__(self, stop_at: int = 0) -> None:
+        self._stop_at = stop_at
+
+    def __call__(self, step: int, total: int) -> bool:
+        self.append((step, total))
+        return step == self._stop_at
 
 
-def render(
-    engine: Engine, items: Sequence[Item], on_step: Callable[[int, int], bool] = never_stop
-) -> tuple[Rendered, list[Pixels]]:
+def render(engine: Engine, items: Sequence[Item], steps: Steps | None = None) -> tuple[Rendered, list[Pixels]]:
     """What the engine says, and its pictures as numbers."""
-    rendered = engine.render(CATALOG.models[items[0].request.model], items, on_step)
+    rendered = engine.render(CATALOG.models[items[0].request.model], items, steps or Steps())
     return rendered, [np.asarray(image).astype(float) for image in rendered.images]
 
 

@@ -17,6 +17,7 @@ from tests.integration.engine.rendering import (
     NAMES,
     SCHNELL,
     Pixels,
+    Steps,
     item,
     picture,
     render,
@@ -66,10 +67,8 @@ def test_more_images_than_the_batch_limit_come_in_order(engine: Engine) -> None:
     asked = request(SCHNELL)
     limit = CATALOG.models[SCHNELL].batch_limit
     seeds = list(range(limit + 2))
-    steps: list[tuple[int, int]] = []
-    rendered, pictures = render(
-        engine, [item(asked, seed) for seed in seeds], lambda step, total: bool(steps.append((step, total)))
-    )
+    steps = Steps()
+    rendered, pictures = render(engine, [item(asked, seed) for seed in seeds], steps)
     assert len(rendered.images) == len(seeds)
     assert_same(picture(engine, asked, seeds[0]), pictures[0])
     assert_same(picture(engine, asked, seeds[-1]), pictures[-1])
@@ -80,21 +79,15 @@ def test_more_images_than_the_batch_limit_come_in_order(engine: Engine) -> None:
 def test_a_batch_stops_at_the_next_step_and_the_engine_goes_on(engine: Engine, model: str, mode: Mode) -> None:
     asked = request(model, mode, strength=1.0) if mode is not Mode.TEXT_TO_IMAGE else request(model, mode)
     before = picture(engine, asked)
-    steps: list[int] = []
-
-    def stop_at_the_second(step: int, total: int) -> bool:  # noqa: ARG001
-        steps.append(step)
-        return step == 2
-
-    rendered, _ = render(engine, [item(asked), item(asked, 5)], stop_at_the_second)
+    steps = Steps(stop_at=2)
+    rendered, _ = render(engine, [item(asked), item(asked, 5)], steps)
     assert rendered.interrupted
     assert rendered.images == []
-    assert steps == [1, 2]
+    assert steps == [(1, 4), (2, 4)]
     assert np.array_equal(before, picture(engine, asked))
 
 
 def test_steps_of_an_input_image_are_those_that_its_strength_leaves(engine: Engine) -> None:
-    steps: list[tuple[int, int]] = []
-    asked = request(FILL, Mode.INPAINTING, strength=0.5, num_steps=8)
-    render(engine, [item(asked)], lambda step, total: bool(steps.append((step, total))))
+    steps = Steps()
+    render(engine, [item(request(FILL, Mode.INPAINTING, strength=0.5, num_steps=8))], steps)
     assert steps == [(1, 4), (2, 4), (3, 4), (4, 4)]

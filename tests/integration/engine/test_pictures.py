@@ -18,6 +18,7 @@ from tests.integration.engine.rendering import (
     NAMES,
     SCHNELL,
     SIDE,
+    Steps,
     distance,
     input_picture,
     item,
@@ -92,21 +93,18 @@ def test_the_weaker_the_strength_the_nearer_the_input_image(engine: Engine, mode
 
 @pytest.mark.parametrize(("model", "mode"), [pair for pair in EVERYTHING if pair[1] is not Mode.TEXT_TO_IMAGE])
 @pytest.mark.parametrize("strength", [0.0, 0.01])
-def test_a_strength_too_weak_for_a_step_takes_one_step(
-    engine: Engine, model: str, mode: Mode, strength: float
-) -> None:
-    steps: list[tuple[int, int]] = []
-    asked = request(model, mode, strength=strength)
-    render(engine, [item(asked)], lambda step, total: bool(steps.append((step, total))))
+def test_a_strength_too_weak_for_a_step_takes_one_step(engine: Engine, model: str, mode: Mode, strength: float) -> None:
+    steps = Steps()
+    render(engine, [item(request(model, mode, strength=strength))], steps)
     assert steps == [(1, 1)]
 
 
 @pytest.mark.parametrize("num_steps", [49, 98])
 def test_one_step_is_left_whatever_the_number_of_steps(engine: Engine, num_steps: int) -> None:
-    totals = set[int]()
+    steps = Steps()
     asked = request(BASE, Mode.IMAGE_TO_IMAGE, strength=0.001, num_steps=num_steps)
-    render(engine, [item(asked)], lambda _, total: bool(totals.add(total)))
-    assert totals == {1}
+    render(engine, [item(asked)], steps)
+    assert steps == [(1, 1)]
 
 
 def test_fill_keeps_what_is_black_in_the_mask_and_repaints_what_is_white(engine: Engine) -> None:

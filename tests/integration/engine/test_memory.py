@@ -1,0 +1,145 @@
+"""When memory runs out, when the device breaks, and when numbers do."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from shared.errors import JobFailure
+from shared.settings import Settings
+from tests.integration.engine.rendering import BASE, CATALOG, LIGHTNING, SCHNELL, item, picture, render, request
+from worker.engine import Engine
+from worker.engine import engine as engine_module
+from worker.engine.checkpoints import Loader
+
+
+@pytest.fixture
+def engine(tiny_models: Path) -> Engine:
+    """An engine of its own for each test: these leave marks."""
+    return Engine(CATALOG, Settings(models_dir=str(tiny_models), models_offline=True), device="cpu")
+
+
+def decode_at_most(images: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Let memory run out at more than `images` at once; the sizes of the batches that were tried."""
+    tried: list[int] = []
+    original = engine_module.pictures_of
+
+    def limited(tensor: torch.Tensor) -> Any:
+        tried.append(len(tensor))
+        if len(tensor) > images:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return original(tensor)
+
+    monkeypatch.setattr(engine_module, "pictures_of", limited)
+    return tried
+
+
+def test_a_batch_that_does_not_fit_is_halved_and_the_size_remembered(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    items = [item(request(LIGHTNING), seed) for seed in range(5)]
+    _, expected = render(engine, items)
+    tried = decode_at_most(2, monkeypatch)
+    _, pictures = render(engine, items)
+    assert tried == [5, 2, 2, 1]
+    for one, other in zip(expected, pictures, strict=True):
+        assert np.abs(one - other).max() <= 1
+    tried.clear()
+    render(engine, items)
+    assert tried == [2, 2, 1]
+
+
+def test_one_image_that_does_not_fit_is_out_of_memory_and_the_engine_goes_on(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as full:
+        decode_at_most(0, full)
+        with pytest.raises(JobFailure) as failure:
+            render(engine, [item(request(LIGHTNING))])
+    assert failure.value.code == "out_of_memory"
+    assert picture(engine, request(LIGHTNING)).std() > 5
+
+
+def test_other_models_are_unloaded_for_an_image_that_does_not_fit(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine.load(SCHNELL)
+    engine.load(LIGHTNING)
+    decode_at_most(0, monkeypatch)
+    with pytest.raises(JobFailure):
+        render(engine, [item(request(LIGHTNING))])
+    assert engine.resident == [LIGHTNING]
+
+
+def test_the_model_longest_without_use_gives_way_to_the_next(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine.load(BASE)
+    engine.load(SCHNELL)
+    render(engine, [item(request(BASE))])
+    original = Loader.pipeline
+
+    def two_at_most(self: Loader, *args: Any) -> Any:
+        if len(engine.resident) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return original(self, *args)
+
+    monkeypatch.setattr(Loader, "pipeline", two_at_most)
+    engine.load(LIGHTNING)
+    assert engine.resident == [BASE, LIGHTNING]
+
+
+def test_a_model_that_never_fits_is_out_of_memory(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args: Any) -> Any:  # noqa: ARG001
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    engine.load(BASE)
+    monkeypatch.setattr(Loader, "pipeline", full)
+    with pytest.raises(JobFailure) as failure:
+        engine.load(SCHNELL)
+    assert failure.value.code == "out_of_memory"
+    assert engine.resident == []
+
+
+def test_a_device_that_broke_is_told_from_a_request_that_failed(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_: torch.Tensor) -> Any:
+        raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(engine_module, "pictures_of", broken)
+    assert not engine.device_lost
+    with pytest.raises(JobFailure) as failure:
+        render(engine, [item(request(LIGHTNING))])
+    assert failure.value.code == "worker_lost"
+    assert engine.device_lost
+
+
+def test_an_error_of_the_pipeline_is_render_failed_and_holds_no_tensors(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wrong(_: torch.Tensor) -> Any:
+        raise ValueError("shapes do not match")
+
+    monkeypatch.setattr(engine_module, "pictures_of", wrong)
+    with pytest.raises(JobFailure, match="shapes do not match") as failure:
+        render(engine, [item(request(LIGHTNING))])
+    assert failure.value.code == "render_failed"
+    assert failure.value.__context__ is None
+    assert not engine.device_lost
+
+
+def test_a_picture_that_is_not_a_number_is_invalid_output(tiny_models: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_models / SCHNELL, tmp_path / SCHNELL)
+    file = tmp_path / SCHNELL / "vae" / "diffusion_pytorch_model.safetensors"
+    weights = load_file(file)
+    weights["decoder.conv_out.bias"].fill_(torch.nan)
+    save_file(weights, file, metadata={"format": "pt"})
+    engine = Engine(CATALOG, Settings(models_dir=str(tmp_path), models_offline=True), device="cpu")
+    with pytest.raises(JobFailure) as failure:
+        render(engine, [item(request(SCHNELL))])
+    assert failure.value.code == "invalid_output"
