@@ -78,7 +78,7 @@ class Steps(list[tuple[int, int]]):
 
 def render(engine: Engine, items: Sequence[Item], steps: Steps | None = None) -> tuple[Rendered, list[Pixels]]:
     """What the engine says, and its pictures as numbers."""
-    rendered = engine.render(CATALOG.models[items[0].request.model], items, steps or Steps())
+    rendered = engine.render(CATALOG.models[items[0].request.model], items, Steps() if steps is None else steps)
     return rendered, [np.asarray(image).astype(float) for image in rendered.images]
 
 

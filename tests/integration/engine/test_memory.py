@@ -15,8 +15,11 @@ from shared.errors import JobFailure
 from shared.settings import Settings
 from tests.integration.engine.rendering import BASE, CATALOG, LIGHTNING, SCHNELL, item, picture, render, request
 from worker.engine import Engine
-from worker.engine import engine as engine_module
 from worker.engine.checkpoints import Loader
+from worker.engine.pictures import pictures_of
+
+#: The engine's last act on a batch, where these tests let it fail.
+PICTURES_OF = "worker.engine.engine.pictures_of"
 
 
 @pytest.fixture
@@ -28,15 +31,14 @@ def engine(tiny_models: Path) -> Engine:
 def decode_at_most(images: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Let memory run out at more than `images` at once; the sizes of the batches that were tried."""
     tried: list[int] = []
-    original = engine_module.pictures_of
 
     def limited(tensor: torch.Tensor) -> Any:
         tried.append(len(tensor))
         if len(tensor) > images:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return original(tensor)
+        return pictures_of(tensor)
 
-    monkeypatch.setattr(engine_module, "pictures_of", limited)
+    monkeypatch.setattr(PICTURES_OF, limited)
     return tried
 
 
@@ -111,7 +113,7 @@ def test_a_device_that_broke_is_told_from_a_request_that_failed(
     def broken(_: torch.Tensor) -> Any:
         raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
 
-    monkeypatch.setattr(engine_module, "pictures_of", broken)
+    monkeypatch.setattr(PICTURES_OF, broken)
     assert not engine.device_lost
     with pytest.raises(JobFailure) as failure:
         render(engine, [item(request(LIGHTNING))])
@@ -125,7 +127,7 @@ def test_an_error_of_the_pipeline_is_render_failed_and_holds_no_tensors(
     def wrong(_: torch.Tensor) -> Any:
         raise ValueError("shapes do not match")
 
-    monkeypatch.setattr(engine_module, "pictures_of", wrong)
+    monkeypatch.setattr(PICTURES_OF, wrong)
     with pytest.raises(JobFailure, match="shapes do not match") as failure:
         render(engine, [item(request(LIGHTNING))])
     assert failure.value.code == "render_failed"
