@@ -35,15 +35,16 @@ def up(
     stand-ins.
     """
     farm = EmbeddedFarm(data_dir, host, port, _tell)
-    for signum in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(signum, _interrupt)
+    signal.signal(signal.SIGTERM, _interrupt)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup has it
+        signal.signal(signal.SIGHUP, _interrupt)
     try:
         farm.start()
         _tell(f"starting; logs are in {farm.data_dir.logs}")
         farm.wait_ready()
         typer.echo(f"ready: {farm.url}")
         farm.watch()
-    except FarmError as error:
+    except (FarmError, OSError) as error:
         client.cli.fail(str(error))
     except KeyboardInterrupt:
         _tell("stopping")

