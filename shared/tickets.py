@@ -31,6 +31,9 @@ CELERY_SETTINGS: dict[str, Any] = {
     "task_create_missing_queues": True,
     "worker_prefetch_multiplier": 1,
     "broker_connection_retry_on_startup": True,
+    # A broker that is away is waited for, however long.
+    "broker_connection_max_retries": None,
+    "worker_cancel_long_running_tasks_on_connection_loss": False,
     "broker_transport_options": {
         # Tickets are acknowledged at once, so nothing is ever restored after this long; it only must not be short.
         "visibility_timeout": 3600,
@@ -42,9 +45,17 @@ CELERY_SETTINGS: dict[str, Any] = {
 }
 
 
+_RENDER_QUEUE = "render."
+
+
 def render_queue(model_id: str) -> str:
     """The Celery queue of a model's tickets."""
-    return f"render.{model_id}"
+    return _RENDER_QUEUE + model_id
+
+
+def model_of(queue: str) -> str:
+    """The model whose tickets lie in a render queue."""
+    return queue.removeprefix(_RENDER_QUEUE)
 
 
 class Tickets:

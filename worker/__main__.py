@@ -16,6 +16,9 @@ def main(arguments: list[str]) -> int:
     if arguments == ["alive"]:
         return 0 if is_alive() else 1
     logging.basicConfig(level=settings().log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    # A line for each ticket taken says nothing; what was done with it is logged where it is done.
+    for name in ("celery.worker.strategy", "celery.app.trace"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     # Late: reading the roles loads Celery and, with the engine, torch.
     from worker.roles import ROLES
 

@@ -167,6 +167,7 @@ class Renderer:
             return self._render_batch(model, batch[:half]) + self._render_batch(model, batch[half:])
         if rendered.interrupted:
             return []
+        _log.info("%s: %d images of %d jobs in %.2f s", model.id, len(rendered.images), len(batch), rendered.render_s)
         metrics.BATCH_IMAGES.labels(model.id).observe(len(rendered.images))
         metrics.RENDER_SECONDS.labels(model.id).observe(rendered.render_s)
         return _share_out(batch, rendered)
