@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import httpx
 import typer
@@ -20,6 +20,7 @@ from client.client import Client
 from client.errors import ClientError
 from client.jobs import Job
 from client.lines import Line, read_lines
+from client.terminal import fail, output
 
 DEFAULT_URL = "http://127.0.0.1:8080"
 #: Where `rendermill up`, started in this folder, leaves a key.
@@ -93,7 +94,7 @@ def jobs(
     for job in found:
         prompt = str(job.raw.get("input", {}).get("prompt", ""))
         table.add_row(job.id, job.status, f"{job.progress:.0%}", job.model, str(job.raw.get("created_at")), prompt)
-    Console().print(table)
+    output().print(table)
 
 
 @app.command()
@@ -107,7 +108,7 @@ def models(url: UrlOption = DEFAULT_URL, api_key: KeyOption = None, as_json: Jso
     table = Table("model", "also called", "makes")
     for model in found:
         table.add_row(model["id"], ", ".join(model.get("aliases", [])), ", ".join(model.get("modes", [])))
-    Console().print(table)
+    output().print(table)
 
 
 @app.command()
@@ -195,9 +196,3 @@ def _print_job(job: Job, as_json: bool, *more: str) -> None:
 def _print_json(objects: Any) -> None:
     for item in objects:
         typer.echo(json.dumps(item, ensure_ascii=False))
-
-
-def fail(message: str) -> NoReturn:
-    """End the command with one line that says why, and the exit code 1."""
-    typer.echo(f"rendermill: {message}", err=True)
-    raise typer.Exit(1)

@@ -9,6 +9,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 import client.cli
+from client.terminal import fail
 from farm import keys
 from farm.embedded import EmbeddedFarm
 from farm.errors import FarmError
@@ -45,7 +46,7 @@ def up(
         typer.echo(f"ready: {farm.url}")
         farm.watch()
     except (FarmError, OSError) as error:
-        client.cli.fail(str(error))
+        fail(str(error))
     except KeyboardInterrupt:
         _tell("stopping")
     finally:

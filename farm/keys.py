@@ -11,10 +11,9 @@ from typing import Annotated
 
 import typer
 from redis.exceptions import RedisError
-from rich.console import Console
 from rich.table import Table
 
-from client.cli import fail
+from client.terminal import fail, output
 from farm.datadir import DataDir
 from farm.errors import FarmError
 from shared.accounts import Accounts
@@ -49,7 +48,7 @@ def list_(data_dir: DataDirOption = None) -> None:
         for info in accounts.keys():  # noqa: SIM118 - a list of keys, not of a dict's
             made = datetime.fromtimestamp(info.created_at).astimezone()
             table.add_row(f"{info.hint}…", info.account, made.isoformat(sep=" ", timespec="seconds"))
-        Console().print(table)
+        output().print(table)
 
 
 @app.command()

@@ -16,6 +16,7 @@ from rich.table import Table
 
 from client import Client, ClientError
 from client.lines import Line, read_lines
+from client.terminal import output
 from farm.demo.pictures import contact_sheet
 from farm.demo.receiver import Receiver
 from farm.demo.render import Outcome, render_all
@@ -37,7 +38,7 @@ def main(
 ) -> None:
     """Start a farm, render PROMPTS through the public API, save the pictures, stop the farm."""
     signal.signal(signal.SIGTERM, _interrupt)
-    console = Console()
+    console = output()
     try:
         problems = _demo(console, prompts, out, data_dir)
     except (FarmError, ClientError, OSError) as error:
