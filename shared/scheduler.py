@@ -14,6 +14,8 @@ Every verb is one Lua script, and so atomic; every change of state and its event
 from __future__ import annotations
 
 import json
+import math
+import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -28,6 +30,8 @@ from shared.requests import RenderRequest
 
 #: Jobs accepted by one script call: about 10 ms of Redis's time, so that others are served in between.
 _ENQUEUE_CHUNK = 500
+#: A call's name is remembered for one lease; 96 random bits never meet in that time.
+_CALL_NAME_BYTES = 12
 #: Jobs of each kind that one sweep repairs.
 _SWEEP_LIMIT = 500
 
@@ -53,7 +57,7 @@ class Progress:
 @dataclass(frozen=True, slots=True)
 class Claim:
     leases: list[Lease]
-    #: Jobs of the model that still wait.
+    #: Jobs of the model that could be claimed next.
     queued: int
 
 
@@ -101,6 +105,17 @@ class Scheduler:
         for start in range(0, len(jobs), _ENQUEUE_CHUNK):
             self._enqueue(account, "", "", 0, *_flatten(jobs[start : start + _ENQUEUE_CHUNK]))
 
+    def replayed(self, account: str, key: str, fingerprint: str) -> str | None:
+        """The id of the job that `enqueue_once` made under the key before, or None for a new key.
+
+        Raises RendermillError `idempotency_mismatch` as `enqueue_once` does.
+        """
+        name = f"{self._prefix}idempotency:{account}:{key}"
+        known, job_id = cast(list[str | None], self._redis.hmget(name, "fingerprint", "job"))
+        if known is not None and known != fingerprint:
+            raise _idempotency_mismatch()
+        return job_id
+
     def enqueue_once(self, job: NewJob, *, key: str, fingerprint: str, remember_s: float) -> str:
         """Accept a job unless its account used the idempotency `key` before; the id of the job made under the key.
 
@@ -108,9 +123,7 @@ class Scheduler:
         """
         answer = self._enqueue(job.account, key, fingerprint, round(remember_s * 1000), *_flatten([job]))
         if answer[0] == "mismatch":
-            raise RendermillError(
-                "idempotency_mismatch", "This Idempotency-Key came with another body before; use a new key."
-            )
+            raise _idempotency_mismatch()
         return str(answer[1]) if answer[0] == "replayed" else job.id
 
     def cancel(self, job_id: str, account: str) -> JobStatus:
@@ -134,8 +147,12 @@ class Scheduler:
     # What a worker does
 
     def claim(self, model: str, worker: str, *, max_images: int) -> Claim:
-        """Lease a batch of compatible jobs: together at most `max_images`, or one job with more alone."""
-        queued, *jobs = self._claim(model, worker, max_images, self._lease_ms)
+        """Lease a batch of compatible jobs: together at most `max_images`, or one job with more alone.
+
+        Where the client repeats the call because the answer was lost, it gets the jobs that the first one leased.
+        """
+        call = secrets.token_urlsafe(_CALL_NAME_BYTES)
+        queued, *jobs = self._claim(model, worker, max_images, self._lease_ms, call)
         return Claim([_lease(*job) for job in jobs], int(queued))
 
     def renew(self, progress: Mapping[Lease, Progress]) -> dict[Lease, Renewal]:
@@ -161,8 +178,8 @@ class Scheduler:
         `render_s` are the device seconds this job took, which correct predictions; None where they say nothing.
         """
         flat = [text for id_, record in images.items() for text in (id_, _json(record))]
-        rate = "" if render_s is None else repr(render_s)
-        return bool(self._complete(lease.id, lease.attempt, _json(result), rate, *flat) == "succeeded")
+        measured = "" if render_s is None or not 0 < render_s < math.inf else repr(render_s)
+        return bool(self._complete(lease.id, lease.attempt, _json(result), measured, *flat) == "succeeded")
 
     def fail(self, lease: Lease, code: str, message: str, *, retriable: bool) -> JobStatus | None:
         """End an attempt that failed: the job's status now, or None where the lease was lost."""
@@ -185,12 +202,18 @@ class Scheduler:
         return Swept(*self._sweep(_SWEEP_LIMIT, self._max_attempts))
 
     def queued(self) -> dict[str, int]:
-        """Jobs that wait, by model."""
+        """Jobs that a worker could claim now, by model; those that wait for a retry are left out."""
         models = sorted(cast(set[str], self._redis.smembers(self._prefix + "models")))
         pipeline = self._redis.pipeline(transaction=False)
         for model in models:
             pipeline.hget(f"{self._prefix}model:{model}", "queued")
         return {model: int(count or 0) for model, count in zip(models, pipeline.execute(), strict=True)}
+
+
+def _idempotency_mismatch() -> RendermillError:
+    return RendermillError(
+        "idempotency_mismatch", "This Idempotency-Key came with another body before; use a new key."
+    )
 
 
 def _flatten(jobs: Iterable[NewJob]) -> list[str | int | float]:
