@@ -34,6 +34,8 @@ _ENQUEUE_CHUNK = 500
 _CALL_NAME_BYTES = 12
 #: Jobs of each kind that one sweep repairs.
 _SWEEP_LIMIT = 500
+#: Flows looked at for the oldest job: those to be served first, so what is left out is not neglected but queued much.
+_FLOWS_SEEN = 256
 
 
 class Renewal(StrEnum):
@@ -209,11 +211,25 @@ class Scheduler:
             pipeline.hget(f"{self._prefix}model:{model}", "queued")
         return {model: int(count or 0) for model, count in zip(models, pipeline.execute(), strict=True)}
 
+    def oldest_wait_s(self, model: str) -> float:
+        """How long the oldest job that waits for the model has waited, in seconds; 0 where none waits."""
+        flows = cast(list[str], self._redis.zrange(f"{self._prefix}flows:{model}", 0, _FLOWS_SEEN - 1))
+        pipeline = self._redis.pipeline(transaction=False)
+        for flow in flows:
+            pipeline.zrange(f"{self._prefix}lanes:{model}:{flow}", 0, 0, withscores=True)
+        # A lane's score is the sequence number of its oldest job.
+        heads = [(seq, flow, lane) for flow, rows in zip(flows, pipeline.execute(), strict=True) for lane, seq in rows]
+        if not heads:
+            return 0.0
+        _, flow, lane = min(heads)
+        oldest = cast(list[str], self._redis.zrange(f"{self._prefix}queue:{model}:{flow}:{lane}", 0, 0))
+        created = self._redis.hget(f"{self._prefix}job:{oldest[0]}", "created") if oldest else None
+        seconds, microseconds = self._redis.time()
+        return 0.0 if created is None else max(0.0, seconds + microseconds / 1e6 - int(cast(str, created)) / 1000)
+
 
 def _idempotency_mismatch() -> RendermillError:
-    return RendermillError(
-        "idempotency_mismatch", "This Idempotency-Key came with another body before; use a new key."
-    )
+    return RendermillError("idempotency_mismatch", "This Idempotency-Key came with another body before; use a new key.")
 
 
 def _flatten(jobs: Iterable[NewJob]) -> list[str | int | float]:
