@@ -7,6 +7,7 @@ starts from, `uploads/<image id>.<format>` for images uploaded to be used by id.
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -42,12 +43,21 @@ class ObjectMissing(StorageError):
 def _storage_errors(what: str) -> Iterator[None]:
     try:
         yield
-    except S3Error as error:
-        if error.code in {"NoSuchKey", "NoSuchObject"}:
+    except MinioException as error:
+        code = _code(error)
+        if code in {"NoSuchKey", "NoSuchObject"}:
             raise ObjectMissing(f"{what}: no such object") from error
-        raise StorageError(f"{what}: {error.code}") from error
-    except (MinioException, urllib3.exceptions.HTTPError, OSError) as error:
+        raise StorageError(f"{what}: {code or error}") from error
+    except (urllib3.exceptions.HTTPError, OSError) as error:
         raise StorageError(f"{what}: {error}") from error
+
+
+def _code(error: MinioException) -> str:
+    """S3's code of an error, or nothing. minio-py leaves answers unread that are text/xml, as those of rclone are."""
+    if isinstance(error, S3Error):
+        return error.code or ""
+    found = re.search(r"<Code>(\w+)</Code>", str(error))
+    return found[1] if found else ""
 
 
 class Storage:
@@ -65,9 +75,9 @@ class Storage:
             if not self._client.bucket_exists(self._bucket):
                 try:
                     self._client.make_bucket(self._bucket)
-                except S3Error as error:
+                except MinioException as error:
                     # Several processes start at once, and one of them is first.
-                    if error.code not in {"BucketAlreadyOwnedByYou", "BucketAlreadyExists"}:
+                    if _code(error) not in {"BucketAlreadyOwnedByYou", "BucketAlreadyExists"}:
                         raise
 
     def check(self) -> None:
