@@ -130,6 +130,8 @@ class Model:
     def from_table(cls, table: Mapping[str, Any]) -> Self:
         """The model of one `[[model]]` table. Raises ValueError, naming the model and the key, for a wrong one."""
         name = table.get("id", "(a model without id)")
+        if ":" in name or "," in name:
+            raise ValueError(f"catalog: {name}: an id must not contain ':' or ',', which part keys and queues")
         unknown = table.keys() - {f.name for f in fields(cls)}
         if unknown:
             raise ValueError(f"catalog: {name}: unknown key {', '.join(sorted(unknown))}")

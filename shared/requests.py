@@ -102,10 +102,13 @@ def resolve(catalog: Catalog, body: Mapping[str, Any]) -> tuple[RenderRequest, l
     width, height = _size(model, body, errors, warnings)
     num_steps = _within("num_steps", body.get("num_steps"), model.num_steps, errors)
     guidance = _guidance(model, body, errors, warnings)
+    n = body.get("n") or 1
+    seed = body.get("seed")
+    if seed is not None and seed + n - 1 > MAX_SEED:
+        errors["seed"] = [f"must be at most {MAX_SEED} for every image, and image i uses seed + i"]
     if errors:
         code = "unsupported_parameter" if errors.keys() == set(unsupported) else "invalid"
         raise RequestInvalid(errors, code=code, model=model.id)
-    seed = body.get("seed")
     return (
         RenderRequest(
             model=model.id,
@@ -117,7 +120,7 @@ def resolve(catalog: Catalog, body: Mapping[str, Any]) -> tuple[RenderRequest, l
             num_steps=int(num_steps),
             guidance_scale=guidance,
             seed=secrets.randbits(RANDOM_SEED_BITS) if seed is None else seed,
-            n=body.get("n") or 1,
+            n=n,
             strength=_strength(mode, body),
             output_format=body.get("output_format") or "jpeg",
             output_quality=body.get("output_quality") or DEFAULT_QUALITY,
@@ -182,14 +185,13 @@ def _size(model: Model, body: Mapping[str, Any], errors: dict[str, list[str]], w
 
 
 def _guidance(model: Model, body: Mapping[str, Any], errors: dict[str, list[str]], warnings: list[str]) -> float:
+    """The scale in force. A negative prompt is never without effect: what would make it so is refused."""
     scale = _within("guidance_scale", body.get("guidance_scale"), model.guidance, errors)
-    if model.guidance.kind is not GuidanceKind.NEGATIVE_ONLY:
-        return scale
-    if not body.get("negative_prompt"):
+    negative = model.guidance.takes_negative_prompt and body.get("negative_prompt")
+    if negative and scale <= 1:
+        errors["guidance_scale"] = [f"must be above 1 for {model.id} when a negative_prompt is given"]
+    if model.guidance.kind is GuidanceKind.NEGATIVE_ONLY and not negative:
         if body.get("guidance_scale"):
             warnings.append(f"guidance_scale has no effect on {model.id} without a negative_prompt")
         return 0.0
-    if scale <= 1:
-        # At a scale of one or less the negative prompt would drop out of the arithmetic without a word.
-        errors["guidance_scale"] = [f"must be above 1 for {model.id} when a negative_prompt is given"]
     return scale

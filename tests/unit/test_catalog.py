@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shared.catalog import Catalog, Mode, Model, load_catalog
+from shared.errors import RendermillError
+from shared.settings import Settings
+
+REQUIRED = [
+    "stabilityai/stable-diffusion-xl-base-1.0",
+    "ByteDance/SDXL-Lightning",
+    "black-forest-labs/FLUX.1-schnell",
+    "black-forest-labs/FLUX.1-Fill-dev",
+]
+
+
+@pytest.fixture
+def shipped() -> Catalog:
+    return load_catalog(Settings().catalog_path)
+
+
+@pytest.fixture
+def table() -> dict[str, Any]:
+    """One well-formed `[[model]]` table."""
+    tables: list[dict[str, Any]] = tomllib.loads(Settings().catalog_path.read_text())["model"]
+    return tables[0]
+
+
+def test_the_shipped_catalog_has_the_seed_models(shipped: Catalog) -> None:
+    assert list(shipped.models) == REQUIRED
+
+
+@pytest.mark.parametrize(("alias", "id_"), [("flux-schnell", REQUIRED[2]), ("SDXL1.0-base", REQUIRED[0])])
+def test_a_model_is_found_by_alias(shipped: Catalog, alias: str, id_: str) -> None:
+    assert shipped.find(alias).id == id_
+
+
+def test_an_alias_may_stand_for_another_model_in_another_mode(shipped: Catalog) -> None:
+    assert shipped.find("gpt-image-1").family == "flux"
+    assert shipped.find("gpt-image-1", Mode.INPAINTING).family == "flux-fill"
+
+
+def test_an_unknown_model_is_refused_with_the_list_of_models(shipped: Catalog) -> None:
+    with pytest.raises(RendermillError) as refused:
+        shipped.find("midjourney")
+    assert refused.value.code == "unknown_model"
+    assert refused.value.extra["models"] == REQUIRED
+
+
+def test_lightning_runs_its_four_steps_and_nothing_else(shipped: Catalog) -> None:
+    lightning = shipped.find("sdxl-lightning")
+    assert (lightning.num_steps.min, lightning.num_steps.default, lightning.num_steps.max) == (4, 4, 4)
+    assert lightning.scheduler.timestep_spacing == "trailing"
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"batch_limt": 8}, "unknown key batch_limt"),
+        ({"modes": ["text-to-music"]}, "text-to-music"),
+        ({"guidance": {"kind": "strict", "default": 1, "max": 2}}, "strict"),
+        ({"size": {"default": 1024}}, "missing"),
+        ({"id": "a:b"}, "must not contain"),
+    ],
+)
+def test_a_wrong_entry_is_refused_by_name(table: dict[str, Any], change: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        Model.from_table(table | change)
+
+
+def test_a_missing_key_is_named(table: dict[str, Any]) -> None:
+    del table["source"]
+    with pytest.raises(ValueError, match="source"):
+        Model.from_table(table)
+
+
+def test_two_models_cannot_share_a_name(table: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="sdxl-base"):
+        Catalog([Model.from_table(table), Model.from_table(table | {"id": "another"})])
+
+
+def test_an_alias_of_no_model_is_refused(table: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="dall-e-2"):
+        Catalog([Model.from_table(table)], {"dall-e-2": "nothing"})
+
+
+def test_a_file_that_is_no_toml_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "catalog.toml"
+    path.write_text("[[model")
+    with pytest.raises(tomllib.TOMLDecodeError):
+        load_catalog(path)
