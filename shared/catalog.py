@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
-from shared.errors import RendermillError
+from shared.errors import RequestInvalid
 from shared.settings import settings
 
 
@@ -186,16 +186,12 @@ class Catalog:
     def find(self, name: str, mode: Mode = Mode.TEXT_TO_IMAGE) -> Model:
         """The model called `name`; an alias may stand for different models in different modes.
 
-        Raises RendermillError `unknown_model`, with the list of models, when there is none.
+        Raises RequestInvalid `unknown_model`, with the list of models, when there is none.
         """
         by_mode = self._names.get(name)
         if by_mode is None:
-            raise RendermillError(
-                "unknown_model",
-                f"There is no model {name!r}; see 'models'.",
-                param="model",
-                models=list(self.models),
-            )
+            detail = f"There is no model {name!r}; see 'models'."
+            raise RequestInvalid({"model": [detail]}, code="unknown_model", detail=detail, models=list(self.models))
         return by_mode.get(mode) or next(iter(by_mode.values()))
 
 

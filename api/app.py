@@ -1,0 +1,58 @@
+"""The front door: a Flask application.
+
+gunicorn --config python:api.gunicorn 'api.app:create_app()'
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.metadata import version
+
+from flask import Flask
+from redis import Redis
+
+from api import metrics
+from api.auth import require_keys
+from api.errors import ErrorShapes, answer_errors
+from api.http import CompactJSON, number_requests
+from api.routes.health import health
+from api.routes.jobs import jobs
+from api.services import Services
+from api.spec import make_api
+from api.ticket_producer import ticket_producer
+from shared.redis_client import connect
+from shared.settings import Settings
+from shared.settings import settings as read_settings
+from shared.storage import Storage
+
+
+def create_app(
+    settings: Settings | None = None,
+    redis: Redis | None = None,
+    storage: Storage | None = None,
+    send_ticket: Callable[[str, str], None] | None = None,
+) -> Flask:
+    """The application; what is not given is made from `settings`, and these from the environment."""
+    settings = settings or read_settings()
+    app = Flask("rendermill", static_folder=None)
+    app.json = CompactJSON(app)
+    app.url_map.strict_slashes = False
+    app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
+    # Fields of forms may be base64 pictures; the limit on the whole body bounds them.
+    app.config["MAX_FORM_MEMORY_SIZE"] = settings.max_body_bytes
+    with app.app_context():
+        Services.build(
+            settings,
+            redis if redis is not None else connect(settings.redis_url),
+            storage if storage is not None else Storage(settings),
+            send_ticket or ticket_producer(settings.redis_url),
+        ).install()
+    number_requests(app)
+    metrics.measure_requests(app)
+    require_keys(app)
+    shapes = ErrorShapes()
+    answer_errors(app, shapes)
+    api = make_api(app, version("rendermill"))
+    for blueprint in (jobs, health):
+        api.register_blueprint(blueprint)
+    return app

@@ -1,0 +1,88 @@
+"""The images a job starts from: checked, made alike, and kept in S3 under the job's id."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from typing import Any, Self
+
+from PIL import Image
+
+from api import pictures
+from api.image_sources import image_bytes
+from api.services import Services
+from shared.errors import RequestInvalid
+from shared.requests import RenderRequest
+from shared.storage import CONTENT_TYPES, Storage
+
+
+class MaskMeaning(Enum):
+    """What a mask says is to be repainted."""
+
+    #: White pixels.
+    WHITE = "white"
+    #: Transparent pixels, as in the OpenAI API.
+    TRANSPARENT = "transparent"
+
+    def read(self, picture: Image.Image) -> Image.Image:
+        """The mask as a grey picture, white where it is to be repainted."""
+        return pictures.as_mask(picture) if self is MaskMeaning.WHITE else pictures.as_mask_by_transparency(picture)
+
+
+@dataclass(slots=True)
+class InputImages:
+    """The images of one request as PNG files, by the names of their fields, and what their owner should know."""
+
+    files: dict[str, bytes] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+    @classmethod
+    def read(cls, farm: Services, account: str, body: Mapping[str, Any], mask_meaning: MaskMeaning) -> Self:
+        """The images of a job's body. Raises RequestInvalid `bad_image`, naming each that cannot be used."""
+        images = cls()
+        decoded: dict[str, Image.Image] = {}
+        errors: dict[str, list[str]] = {}
+        for name, convert in (("input_image", pictures.as_rgb), ("mask_image", mask_meaning.read)):
+            if body.get(name) is None:
+                continue
+            try:
+                with pictures.opened(image_bytes(body[name], farm, account), farm.settings) as picture:
+                    if pictures.is_animated(picture):
+                        images.warnings.append(f"{name} is animated; its first frame was used")
+                    decoded[name] = convert(picture)
+            except pictures.BadPicture as error:
+                errors[name] = [str(error)]
+        if errors:
+            raise RequestInvalid(errors, code="bad_image")
+        images._fit_mask(decoded)
+        images.files = {name: pictures.png(picture) for name, picture in decoded.items()}
+        return images
+
+    def _fit_mask(self, decoded: dict[str, Image.Image]) -> None:
+        mask, image = decoded.get("mask_image"), decoded.get("input_image")
+        if mask is None or image is None or mask.size == image.size:
+            return
+        self.warnings.append(
+            f"mask_image was resized from {mask.width}x{mask.height} to {image.width}x{image.height}, "
+            "the size of input_image"
+        )
+        decoded["mask_image"] = mask.resize(image.size, Image.Resampling.BILINEAR)
+
+    def placed(self, render: RenderRequest, job_id: str) -> RenderRequest:
+        """The request with the keys under which `store` puts the images."""
+        keys = {name: _key(job_id, name) for name in self.files}
+        return replace(render, input_image=keys.get("input_image"), mask_image=keys.get("mask_image"))
+
+    def store(self, storage: Storage, job_id: str) -> None:
+        for name, data in self.files.items():
+            storage.put(_key(job_id, name), data, CONTENT_TYPES["png"])
+
+    def remove(self, storage: Storage, job_id: str) -> None:
+        """Take back what `store` did."""
+        if self.files:
+            storage.delete(_key(job_id, name) for name in self.files)
+
+
+def _key(job_id: str, name: str) -> str:
+    return f"inputs/{job_id}/{name.removeprefix('input_').removesuffix('_image')}.png"

@@ -1,0 +1,159 @@
+"""Jobs: hand one in, look at it, call it off, follow it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlencode
+
+from flask import Response, request
+
+from api.auth import account
+from api.event_stream import HEARTBEAT, event_stream, hold_place, message
+from api.http import json_response, tagged_json
+from api.schemas.job import JobBody, JobPageSchema, JobSchema, JobsQuery
+from api.services import Services, services
+from api.spec import Blueprint
+from api.submission import submit
+from api.waiting import preference
+from shared.errors import RendermillError
+from shared.events import JobEvent
+from shared.jobs import Job, JobStatus
+
+jobs = Blueprint("jobs", __name__, url_prefix="/v1/jobs", description="Render jobs.")
+
+#: A stream ends after this long; clients come back with `Last-Event-ID` by themselves.
+_STREAM_S = 3600.0
+
+_PREFER = {
+    "name": "Prefer",
+    "in": "header",
+    "schema": {"type": "string"},
+    "description": "`wait=N` (1 to 300 seconds) answers 201 with the finished job, or 202 when the time is up.",
+}
+_IDEMPOTENCY_KEY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+    "description": "The same key with the same body gives the same job, and with another body 422.",
+}
+
+
+@jobs.route("", methods=["POST"])
+@jobs.body(JobBody)
+@jobs.answers(201, "The finished job, where the client waited for it.", JobSchema)
+@jobs.answers(202, "The job was accepted.", JobSchema)
+@jobs.refuses(400, 401, 413, 415, 422, 503)
+@jobs.describes(summary="Hand in a job", parameters=[_PREFER, _IDEMPOTENCY_KEY])
+def create_job(body: dict[str, Any]) -> Response:
+    farm = services()
+    preferred = preference()
+    submitted = submit(body)
+    job, status, applied = submitted.job, 202, {}
+    with farm.waiters.place() as held:
+        # Where too many wait already, the answer is that of a wait whose time is up.
+        if preferred.wait_s is not None and held:
+            applied = preferred.applied()
+            if farm.events.wait_until_finished(job.id, preferred.wait_s):
+                status = 201
+            job = farm.records.get(job.id, account())
+        elif preferred.respond_async:
+            applied = {"Preference-Applied": "respond-async"}
+    return job_response(job, status, {**submitted.headers, **applied})
+
+
+def job_response(job: Job, status: int, headers: dict[str, str]) -> Response:
+    """The job, and where it is."""
+    view = services().views.job(job)
+    return json_response(view, status, {"Location": view["urls"]["self"], **headers})
+
+
+@jobs.route("", methods=["GET"])
+@jobs.query(JobsQuery)
+@jobs.answers(200, "A page of jobs, newest first.", JobPageSchema)
+@jobs.refuses(401, 404, 422)
+@jobs.describes(summary="List jobs")
+def list_jobs(query: dict[str, Any]) -> Response:
+    farm = services()
+    if batch := query.get("batch"):
+        raise RendermillError("not_found", f"There is no batch {batch}.")
+    page = farm.records.page(
+        account(), statuses=query.get("status") or list(JobStatus), limit=query["limit"], after=query.get("after")
+    )
+    following = None
+    if page.after is not None:
+        kept = [(name, text) for name, text in request.args.items(multi=True) if name != "after"]
+        following = f"{farm.settings.public_url.rstrip('/')}/v1/jobs?{urlencode([*kept, ('after', page.after)])}"
+    return json_response(
+        {
+            "object": "list",
+            "data": farm.views.jobs(page.jobs),
+            "has_more": page.after is not None,
+            "after": page.after,
+            "links": {"next": following},
+        }
+    )
+
+
+@jobs.route("/<job_id>", methods=["GET"])
+@jobs.answers(200, "The job as it is now.", JobSchema)
+@jobs.answers(304, "It is as it was when its `ETag` was given.")
+@jobs.refuses(401, 404, 410)
+@jobs.describes(summary="Look at a job")
+def get_job(job_id: str) -> Response:
+    farm = services()
+    return tagged_json(farm.views.job(farm.records.get(job_id, account())))
+
+
+@jobs.route("/<job_id>/cancel", methods=["POST"])
+@jobs.answers(200, "The job; a running one ends at its next denoising step, a finished one stays.", JobSchema)
+@jobs.refuses(401, 404, 410)
+@jobs.describes(summary="Call a job off")
+def cancel_job(job_id: str) -> Response:
+    farm = services()
+    # Tells what is past its retention from what never was.
+    farm.records.get(job_id, account())
+    farm.scheduler.cancel(job_id, account())
+    return json_response(farm.views.job(farm.records.get(job_id, account())))
+
+
+@jobs.route("/<job_id>/events", methods=["GET"])
+@jobs.answers(
+    200, "Events `job.<status>` and `job.progress`, each with the whole job.", content_type="text/event-stream"
+)
+@jobs.answers(204, "All events were seen: the client need not come back.")
+@jobs.refuses(401, 404, 410, 503)
+@jobs.describes(
+    summary="Follow a job",
+    parameters=[{"name": "Last-Event-ID", "in": "header", "schema": {"type": "string"}}],
+)
+def follow_job(job_id: str) -> Response:
+    farm = services()
+    job = farm.records.get(job_id, account())
+    events = farm.events.since(job_id, "0")
+    last_id = request.headers.get("Last-Event-ID")
+    seen = next((event for event in events if event.id == last_id), None)
+    if seen is not None and seen.status.is_terminal:
+        return Response(status=204)
+    hold_place()
+    return event_stream(_messages(farm, job, events, seen))
+
+
+def _messages(farm: Services, job: Job, events: list[JobEvent], seen: JobEvent | None) -> Iterator[str]:
+    """The events after `seen`; or, where it is None, the job as it is and what follows."""
+    status, last_id = (seen.status, seen.id) if seen else (job.status, events[-1].id if events else "0")
+    if seen is None:
+        yield message(farm.views.job(job), event=f"job.{job.status}", id_=last_id)
+        if job.status.is_terminal:
+            return
+    for event in farm.events.follow(job.id, last_id, _STREAM_S):
+        if event is None:
+            yield HEARTBEAT
+            continue
+        try:
+            job = farm.records.get(job.id)
+        except RendermillError:
+            return
+        name = f"job.{event.status}" if event.status is not status else "job.progress"
+        status = event.status
+        yield message(farm.views.job_at(job, event), event=name, id_=event.id)

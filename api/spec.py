@@ -1,0 +1,109 @@
+"""Routes that describe themselves: flask-smorest with types, strict parsing and our errors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+from typing import Any, NoReturn, TypeVar, cast
+
+import flask_smorest
+from flask import Flask, Request
+from marshmallow import RAISE, Schema, ValidationError
+from webargs.flaskparser import FlaskParser
+
+from api.field_errors import field_errors
+from api.json_body import read_json
+from api.schemas.problem import ProblemSchema
+from shared.errors import ERRORS, RequestInvalid
+
+_View = TypeVar("_View", bound=Callable[..., Any])
+
+
+class _StrictParser(FlaskParser):
+    """Refuses what it does not know, and raises our errors."""
+
+    DEFAULT_UNKNOWN_BY_LOCATION = {**FlaskParser.DEFAULT_UNKNOWN_BY_LOCATION, "query": RAISE}  # noqa: RUF012
+
+    def load_json(self, req: Request, schema: Schema) -> Any:  # noqa: ARG002 - the interface of webargs
+        return read_json(req)
+
+    def handle_error(
+        self,
+        error: ValidationError,
+        req: Request,  # noqa: ARG002
+        schema: Schema,  # noqa: ARG002
+        *,
+        error_status_code: int | None,  # noqa: ARG002
+        error_headers: Mapping[str, str] | None,  # noqa: ARG002
+    ) -> NoReturn:
+        by_location = cast(dict[str, Any], error.messages)
+        raise RequestInvalid(field_errors(next(iter(by_location.values())))) from error
+
+
+class Blueprint(flask_smorest.Blueprint):  # type: ignore[misc]
+    """Routes of one resource."""
+
+    ARGUMENTS_PARSER = _StrictParser()
+
+    def route(self, rule: str, **options: Any) -> Callable[[_View], _View]:
+        return cast(Callable[[_View], _View], super().route(rule, **options))
+
+    def body(self, schema: type[Schema], description: str = "") -> Callable[[_View], _View]:
+        """Parse the JSON body with the schema and pass it to the view."""
+        return cast(Callable[[_View], _View], super().arguments(schema, description=description))
+
+    def query(self, schema: type[Schema]) -> Callable[[_View], _View]:
+        """Parse the query with the schema and pass it to the view."""
+        return cast(Callable[[_View], _View], super().arguments(schema, location="query"))
+
+    def answers(
+        self,
+        status: int,
+        description: str,
+        schema: type[Schema] | Mapping[str, Any] | None = None,
+        content_type: str | None = None,
+    ) -> Callable[[_View], _View]:
+        """Document an answer of the view, which gives a finished Response."""
+        return cast(
+            Callable[[_View], _View],
+            super().alt_response(
+                status, schema=schema, description=description, content_type=content_type, success=True
+            ),
+        )
+
+    def refuses(self, *statuses: int) -> Callable[[_View], _View]:
+        """Document the errors of the view as problem documents."""
+        responses = {status: HTTPStatus(status).name for status in statuses}
+        return self.describes(responses=responses)
+
+    def describes(self, **operation: Any) -> Callable[[_View], _View]:
+        """Add to the operation's description, in OpenAPI's own words."""
+        return cast(Callable[[_View], _View], super().doc(**operation))
+
+
+class Api(flask_smorest.Api):  # type: ignore[misc]
+    """The specification of all routes."""
+
+    ERROR_SCHEMA = ProblemSchema
+
+    def _register_error_handlers(self) -> None:
+        """Ours are in api.errors."""
+
+    def _register_responses(self) -> None:
+        """Every error is a problem document, described once for each status."""
+        content = {"application/problem+json": {"schema": ProblemSchema}}
+        for status in {kind.status for kind in ERRORS.values()}:
+            response = {"description": HTTPStatus(status).phrase, "content": content}
+            self.spec.components.response(HTTPStatus(status).name, response, lazy=True)
+        self.spec.components.response("DEFAULT_ERROR", {"description": "An error", "content": content}, lazy=True)
+
+
+def make_api(app: Flask, version: str) -> Api:
+    app.config.update(
+        API_TITLE="Rendermill",
+        API_VERSION=version,
+        OPENAPI_VERSION="3.1.0",
+        OPENAPI_URL_PREFIX="/",
+        OPENAPI_JSON_PATH="openapi.json",
+    )
+    return Api(app)
