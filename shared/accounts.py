@@ -21,6 +21,8 @@ from shared.redis_client import PREFIX
 
 #: Short, safe in every key, URL and label.
 _ACCOUNT_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
+#: An account's share of a busy farm. The range keeps the bound on unfairness, which grows with 1/weight, in reason.
+MIN_WEIGHT, MAX_WEIGHT = 0.01, 100.0
 #: Standard Webhooks asks for 24 to 64 random bytes.
 _WEBHOOK_SECRET_BYTES = 32
 
@@ -77,12 +79,13 @@ class Accounts:
         for account in cast(set[str], self._redis.smembers(self._prefix + "accounts")):
             for digest in cast(set[str], self._redis.smembers(f"{self._prefix}keys:{account}")):
                 record = cast(dict[str, str], self._redis.hgetall(f"{self._prefix}key:{digest}"))
-                found.append(KeyInfo(account, record["hint"], float(record["created"]), digest))
+                if record:  # else it was revoked since
+                    found.append(KeyInfo(account, record["hint"], float(record["created"]), digest))
         return sorted(found, key=lambda info: info.created_at)
 
     def revoke_key(self, hint: str) -> KeyInfo | None:
-        """Forget the one key that begins with `hint`; None where no key, or more than one, does."""
-        matches = [info for info in self.keys() if info.hint.startswith(hint) or hint.startswith(info.hint)]
+        """Forget a key, told by its hint or by the whole key; None where no key, or more than one, is meant."""
+        matches = [info for info in self.keys() if info.hint == hint or info.digest == _digest(hint)]
         if len(matches) != 1:
             return None
         info = matches[0]
@@ -91,6 +94,17 @@ class Accounts:
         pipeline.srem(f"{self._prefix}keys:{info.account}", info.digest)
         pipeline.execute()
         return info
+
+    def set_weight(self, account: str, weight: float) -> None:
+        """Give the account that many times the share of an account that was never given a weight.
+
+        Raises ValueError outside `MIN_WEIGHT` to `MAX_WEIGHT`, and for an account that does not exist.
+        """
+        if not MIN_WEIGHT <= weight <= MAX_WEIGHT:
+            raise ValueError(f"a weight is a number from {MIN_WEIGHT:g} to {MAX_WEIGHT:g}, not {weight!r}")
+        if not self._redis.sismember(self._prefix + "accounts", account):
+            raise ValueError(f"there is no account {account!r}; create a key for it first")
+        self._redis.hset(f"{self._prefix}account:{account}", "weight", repr(float(weight)))
 
     def webhook_secret(self, account: str) -> str:
         """The secret that signs webhooks to the `webhook_url` of the account's jobs."""

@@ -172,7 +172,10 @@ class Deliveries:
         return delivery
 
     def record(self, delivery_id: str, attempt: dict[str, Any], *, status: str, retry_in_s: float = 0) -> None:
-        """Write an attempt down. `status` is `delivered`, `failed`, or `pending` to try again in `retry_in_s`."""
+        """Write an attempt down. `status` is `delivered`, `failed`, or `pending` to try again in `retry_in_s`.
+
+        `attempt` tells when it was made: the same one a second time is taken for a repeated call, and changes nothing.
+        """
         self._record(delivery_id, json.dumps(attempt), status, round(retry_in_s * 1000), _KEPT_S)
 
     def attempts(self, delivery_id: str) -> list[dict[str, Any]]:
@@ -202,6 +205,7 @@ class Deliveries:
         pipeline = self._redis.pipeline(transaction=True)
         pipeline.hset(f"{self._prefix}delivery:{delivery.id}", mapping={"status": "pending", "attempts": 0})
         pipeline.persist(f"{self._prefix}delivery:{delivery.id}")
+        pipeline.persist(f"{self._prefix}attempts:{delivery.id}")
         pipeline.zadd(self._prefix + "due", {delivery.id: seconds * 1000})
         pipeline.execute()
 

@@ -8,6 +8,7 @@ waiting: a message lost with a connection costs at most `_POLL_S`.
 from __future__ import annotations
 
 import logging
+import re
 import threading
 import time
 from collections import defaultdict
@@ -27,6 +28,8 @@ _log = logging.getLogger(__name__)
 #: How often a follower looks for itself.
 _POLL_S = 2.0
 _RECONNECT_S = 0.5
+#: Milliseconds and a counter, as Redis makes the ids of stream entries, within what it reads.
+_EVENT_ID = re.compile(r"[0-9]{1,18}(-[0-9]{1,18})?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +55,7 @@ class Events:
 
     def since(self, job_id: str, last_id: str) -> list[JobEvent]:
         """The job's events after the entry `last_id` ("0" for all that are kept). Raises ValueError for no id."""
-        if not all(part.isdigit() for part in last_id.split("-", 1)):
+        if not _EVENT_ID.fullmatch(last_id):
             raise ValueError(f"{last_id!r} is no event id")
         rows = cast(
             list[tuple[str, dict[str, str]]], self._redis.xrange(f"{self._prefix}events:{job_id}", f"({last_id}", "+")
@@ -63,19 +66,22 @@ class Events:
         ]
 
     def follow(self, job_id: str, last_id: str, timeout_s: float) -> Iterator[JobEvent | None]:
-        """The job's events after `last_id` as they happen, until a terminal one or `timeout_s` from now.
+        """The job's events after `last_id` as they happen, until the job is finished or `timeout_s` from now.
 
-        None is given whenever nothing happened for a while, so that the reader can show it is alive.
+        None is given whenever nothing happened for a while, so that the reader can show it is alive. Raises ValueError
+        where `last_id` is no event id.
         """
         deadline = time.monotonic() + timeout_s
         with self._woken(job_id) as woken:
             while True:
                 woken.clear()
+                # Asked before the events are read, so that the last of them is among those.
+                finished = self._is_finished(job_id) is not False
                 for event in self.since(job_id, last_id):
                     last_id = event.id
                     yield event
-                    if event.status.is_terminal:
-                        return
+                if finished:
+                    return
                 left = deadline - time.monotonic()
                 if left <= 0:
                     return
@@ -83,18 +89,23 @@ class Events:
                     yield None
 
     def wait_until_finished(self, job_id: str, timeout_s: float) -> bool:
-        """Wait until the job is terminal; False where it was not in time."""
+        """Wait until the job is terminal; False where it was not in time, or where there is no such job."""
         deadline = time.monotonic() + timeout_s
         with self._woken(job_id) as woken:
             while True:
                 woken.clear()
-                status = self._redis.hget(f"{self._prefix}job:{job_id}", "status")
-                if status is None or JobStatus(cast(str, status)).is_terminal:
-                    return status is not None
+                finished = self._is_finished(job_id)
+                if finished is not False:
+                    return bool(finished)
                 left = deadline - time.monotonic()
                 if left <= 0:
                     return False
                 woken.wait(min(left, _POLL_S))
+
+    def _is_finished(self, job_id: str) -> bool | None:
+        """Whether the job is terminal; None where there is no such job."""
+        status = cast(str | None, self._redis.hget(f"{self._prefix}job:{job_id}", "status"))
+        return None if status is None else JobStatus(status).is_terminal
 
     @contextmanager
     def _woken(self, job_id: str) -> Iterator[threading.Event]:

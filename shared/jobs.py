@@ -6,6 +6,7 @@ languages.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -76,6 +77,10 @@ class Stage(StrEnum):
     DONE = "done"
 
 
+#: The least predicted cost of a job, in seconds: large enough that adding it to the tags of years still counts.
+MIN_COST_S = 1e-5
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewJob:
     """A job about to be accepted."""
@@ -92,6 +97,11 @@ class NewJob:
     warnings: tuple[str, ...] = ()
     #: Seconds from now after which it must not start.
     deadline_s: float | None = None
+
+    def __post_init__(self) -> None:
+        # Tags advance by cost: one that is not positive would let its account take everything.
+        if not MIN_COST_S <= self.cost < math.inf:
+            raise ValueError(f"the cost of {self.id} must be at least {MIN_COST_S} s and finite, not {self.cost}")
 
     def spec(self) -> dict[str, Any]:
         """The part of the record that never changes, for JSON."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -13,6 +14,9 @@ from redis import Redis
 from shared.errors import RendermillError
 from shared.jobs import Job, JobStatus
 from shared.redis_client import PREFIX
+
+#: A job's number in the order of acceptance, within what a sorted set's score holds exactly.
+_CURSOR = re.compile(r"[0-9]{1,15}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +66,12 @@ class Records:
         Raises RendermillError `bad_request` for a cursor that no page gave.
         """
         below = "+inf" if after is None else f"({_cursor(after)}"
-        pipeline = self._redis.pipeline(transaction=False)
+        # A status is an index of its own; the newest of all of them together make the page. In one transaction, for a
+        # job that changed its status between two reads could otherwise be missed.
+        pipeline = self._redis.pipeline(transaction=True)
         for status in statuses:
             name = f"{self._prefix}jobs:{account}:{status}"
             pipeline.zrevrangebyscore(name, below, "-inf", 0, limit + 1, withscores=True)
-        # A status is an index of its own; the newest of all of them together make the page. A job that changes its
-        # status between two of the reads can turn up in both.
         found = {job_id: int(seq) for rows in pipeline.execute() for job_id, seq in rows}
         newest = heapq.nlargest(limit + 1, found.items(), key=lambda row: row[1])
         jobs = [job for job in self.read([job_id for job_id, _ in newest[:limit]]) if job is not None]
@@ -75,7 +79,7 @@ class Records:
 
 
 def _cursor(text: str) -> int:
-    if not text.isascii() or not text.isdigit():
+    if not _CURSOR.fullmatch(text):
         raise RendermillError("bad_request", "'after' must be the cursor that the page before gave.")
     return int(text)
 

@@ -61,7 +61,9 @@ def model_of(queue: str) -> str:
 class Tickets:
     """Publishes tickets, and keeps their number small.
 
-    `send(task, queue)` publishes one Celery message; the front door and the workers each bring their own.
+    `send(task, queue)` publishes one Celery message; the front door and the workers each bring their own. Of
+    several that count at the same moment each may publish what is missing: without a lock, for a ticket too many
+    costs less than a thread that waits for another one's broken connection.
     """
 
     def __init__(self, redis: Redis, send: Callable[[str, str], None]) -> None:
@@ -78,7 +80,7 @@ class Tickets:
         return self._top_up(DELIVER_TASK, WEBHOOK_QUEUE, min(due, _MAX_TICKETS))
 
     def _top_up(self, task: str, queue: str, wanted: int) -> int:
-        waiting = self._redis.llen(queue)
-        for _ in range(wanted - waiting):
+        missing = max(0, wanted - self._redis.llen(queue))
+        for _ in range(missing):
             self._send(task, queue)
-        return max(0, wanted - waiting)
+        return missing

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, cast
 
@@ -50,8 +49,7 @@ class Workers:
         """The workers that beat lately."""
         oldest = _server_time(self._redis) - ALIVE_S
         rows = cast(dict[str, str], self._redis.hgetall(self._name))
-        workers: Sequence[Worker] = [Worker(**cast(dict[str, Any], json.loads(text))) for text in rows.values()]
-        return [worker for worker in workers if worker.beat_at >= oldest]
+        return [worker for text in rows.values() if (worker := _worker(json.loads(text))).beat_at >= oldest]
 
     def forget_dead(self) -> None:
         """Remove the records of workers that stopped beating."""
@@ -74,6 +72,11 @@ class WorkerCount:
         if now - self._asked_at > 1.0:
             self._known, self._asked_at = self._workers.alive(), now
         return sum(model_id in worker.models for worker in self._known)
+
+
+def _worker(data: dict[str, Any]) -> Worker:
+    # While a new release is rolled out, workers of both say who they are.
+    return Worker(**{name: value for name, value in data.items() if name in Worker.__dataclass_fields__})
 
 
 def _server_time(redis: Redis) -> float:

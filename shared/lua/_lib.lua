@@ -47,19 +47,14 @@ local function emit(job)
   redis.call('PUBLISH', key('wake'), job.id)
 end
 
-local function set_status(job, status, stage)
-  assert(TRANSITIONS[job.status][status], job.id .. ' cannot go from ' .. job.status .. ' to ' .. status)
-  redis.call('ZREM', key('jobs', job.account, job.status), job.id)
-  redis.call('ZADD', key('jobs', job.account, status), job.seq, job.id)
-  redis.call('HINCRBY', key('model', job.model), job.status, -1)
-  job.status = status
-  job.stage = stage
-  if not next(TRANSITIONS[status]) then
-    redis.call('HINCRBY', key('finished'), status .. '/' .. job.model, 1)
-  else
-    redis.call('HINCRBY', key('model', job.model), status, 1)
-  end
-  redis.call('HSET', key('job', job.id), 'status', status, 'stage', stage)
+-- Adds to one of the counters of a model: jobs `queued`, `delayed` and `running`, and `queued_cost`.
+local function count(model, counter, by)
+  redis.call('HINCRBY', key('model', model), counter, integer(by))
+end
+
+-- A cost in whole microseconds: sums of them come back to exactly zero.
+local function micros(cost)
+  return math.floor(tonumber(cost) * 1e6 + 0.5)
 end
 
 -- ── The fair queue ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -77,14 +72,18 @@ local function tag_of(model, flow)
     return tonumber(waiting)
   end
   local virtual_time = tonumber(redis.call('HGET', key('model', model), 'virtual_time') or 0)
-  local finish = tonumber(redis.call('HGET', key('finish', model), flow) or 0)
+  local finish = tonumber(redis.call('ZSCORE', key('finish', model), flow) or 0)
   return math.max(virtual_time, finish)
 end
 
+local weights = {}
 local function weight_of(flow)
-  local account, priority = string.match(flow, '^(.*)/(%a+)$')
-  local weight = tonumber(redis.call('HGET', key('account', account), 'weight') or 1)
-  return weight * PRIORITY_WEIGHT[priority]
+  if not weights[flow] then
+    local account, priority = string.match(flow, '^(.*)/(%a+)$')
+    local weight = tonumber(redis.call('HGET', key('account', account), 'weight') or 1)
+    weights[flow] = weight * PRIORITY_WEIGHT[priority]
+  end
+  return weights[flow]
 end
 
 local function push(job)
@@ -95,28 +94,59 @@ local function push(job)
   redis.call('ZADD', key('lanes', job.model, job.flow), head[2], job.lane)
   redis.call('ZADD', key('flows', job.model), 'NX', tag, job.flow)
   redis.call('ZADD', key('lane', job.model, job.lane), 'NX', tag, job.flow)
-  redis.call('HINCRBYFLOAT', key('model', job.model), 'queued_cost', job.cost)
+  count(job.model, 'queued', 1)
+  count(job.model, 'queued_cost', micros(job.cost))
 end
 
--- Takes the job out of its queue; false where it was not in it.
 local function pull(job)
   local queue = queue_key(job)
-  if redis.call('ZREM', queue, job.id) == 0 then
-    return false
-  end
-  redis.call('HINCRBYFLOAT', key('model', job.model), 'queued_cost', '-' .. job.cost)
+  redis.call('ZREM', queue, job.id)
+  count(job.model, 'queued', -1)
+  count(job.model, 'queued_cost', 0 - micros(job.cost))
   local lanes = key('lanes', job.model, job.flow)
   local head = redis.call('ZRANGE', queue, 0, 0, 'WITHSCORES')
   if #head > 0 then
     redis.call('ZADD', lanes, head[2], job.lane)
-    return true
+    return
   end
   redis.call('ZREM', lanes, job.lane)
   redis.call('ZREM', key('lane', job.model, job.lane), job.flow)
   if redis.call('EXISTS', lanes) == 0 then
     redis.call('ZREM', key('flows', job.model), job.flow)
   end
-  return true
+end
+
+-- ── Changes of state ───────────────────────────────────────────────────────────────────────────────────────────
+-- A job that is not finished is in exactly one place: `leases` when it runs, `delayed` while it waits for its retry,
+-- its queue otherwise.
+
+local function leave(job)
+  if job.status == 'running' then
+    redis.call('ZREM', key('leases'), job.id)
+    redis.call('HDEL', key('job', job.id), 'worker')
+    count(job.model, 'running', -1)
+  elseif job.stage == 'retrying' then
+    redis.call('ZREM', key('delayed'), job.id)
+    count(job.model, 'delayed', -1)
+  else
+    pull(job)
+  end
+  if job.deadline then
+    -- Met by starting, or void: a job that started once is never expired.
+    redis.call('ZREM', key('deadlines'), job.id)
+    redis.call('HDEL', key('job', job.id), 'deadline')
+    job.deadline = nil
+  end
+end
+
+-- Takes a job out of its place and gives it another status, and further fields. The caller finds it a new place.
+local function move(job, status, stage, ...)
+  assert(TRANSITIONS[job.status][status], job.id .. ' cannot go from ' .. job.status .. ' to ' .. status)
+  leave(job)
+  redis.call('ZREM', key('jobs', job.account, job.status), job.id)
+  redis.call('ZADD', key('jobs', job.account, status), job.seq, job.id)
+  job.status, job.stage = status, stage
+  redis.call('HSET', key('job', job.id), 'status', status, 'stage', stage, ...)
 end
 
 -- ── The end of a job ───────────────────────────────────────────────────────────────────────────────────────────
@@ -147,18 +177,17 @@ local function add_deliveries(job)
   end
 end
 
--- Makes the job terminal: record, index, event, webhook deliveries and retention in one step. `result` is JSON.
+-- Makes the job terminal: record, index, event, webhook deliveries and retention in one step. `result` is JSON, or
+-- nil where there is nothing to tell.
 local function finish(job, status, result)
   if status == 'succeeded' then
     job.progress = '1'
   end
-  set_status(job, status, 'done')
-  redis.call('HSET', key('job', job.id), 'finished', integer(now), 'progress', job.progress or '0')
-  redis.call('HDEL', key('job', job.id), 'worker')
-  redis.call('ZREM', key('leases'), job.id)
-  redis.call('ZREM', key('delayed'), job.id)
-  redis.call('ZREM', key('deadlines'), job.id)
-  redis.call('SET', key('result', job.id), result)
+  move(job, status, 'done', 'finished', integer(now), 'progress', job.progress or '0')
+  if result then
+    redis.call('SET', key('result', job.id), result)
+  end
+  redis.call('HINCRBY', key('finished'), status .. '/' .. job.model, 1)
   redis.call('ZADD', key('retained'), integer(now), job.id)
   local attempt = tonumber(job.attempt or 0)
   if attempt > 1 or (attempt == 1 and status ~= 'succeeded') then
@@ -172,13 +201,11 @@ end
 
 -- Puts a running job back, at its old place in its queue; after `delay` milliseconds where that is positive.
 local function requeue(job, delay)
-  set_status(job, 'queued', delay > 0 and 'retrying' or 'waiting')
   job.progress = '0'
-  redis.call('HSET', key('job', job.id), 'progress', 0)
-  redis.call('HDEL', key('job', job.id), 'worker')
-  redis.call('ZREM', key('leases'), job.id)
+  move(job, 'queued', delay > 0 and 'retrying' or 'waiting', 'progress', 0)
   if delay > 0 then
     redis.call('ZADD', key('delayed'), integer(now + delay), job.id)
+    count(job.model, 'delayed', 1)
   else
     push(job)
   end

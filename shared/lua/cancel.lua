@@ -4,15 +4,14 @@
 -- ARGV[1]  job id
 -- ARGV[2]  account
 --
--- Answers the job's status afterwards, or 'unknown' where the account has no such job.
+-- Answers the job's status afterwards, or 'unknown' where the account has no such job. Twice is as good as once.
 
 local job = read_job(ARGV[1])
 if not job or job.account ~= ARGV[2] then
   return 'unknown'
 end
 if job.status == 'queued' then
-  pull(job) -- a job that waits for its retry is in no queue
-  finish(job, 'canceled', '{}')
+  finish(job, 'canceled')
 elseif job.status == 'running' and not job.cancel then
   job.stage = 'canceling'
   redis.call('HSET', key('job', job.id), 'cancel', 1, 'stage', job.stage)

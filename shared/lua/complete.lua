@@ -20,7 +20,7 @@ if not job then
   return 'lost'
 end
 if job.cancel then
-  finish(job, 'canceled', '{}')
+  finish(job, 'canceled')
   return 'canceled'
 end
 
@@ -32,7 +32,7 @@ end
 -- The measured rate corrects predictions: a moving average that forgets after about ten jobs, quick enough to follow
 -- a changed card, slow enough not to follow one odd job.
 local SMOOTHING = 0.1
-if ARGV[4] ~= '' and tonumber(job.cost) > 0 then
+if ARGV[4] ~= '' then
   local measured = tonumber(ARGV[4]) / tonumber(job.cost)
   local rate = tonumber(redis.call('HGET', key('model', job.model), 'rate') or measured)
   redis.call('HSET', key('model', job.model), 'rate', exact(rate + SMOOTHING * (measured - rate)))

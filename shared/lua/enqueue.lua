@@ -49,7 +49,6 @@ local function accept(at)
   end
   redis.call('ZADD', key('jobs', account, 'queued'), job.seq, job.id)
   redis.call('SADD', key('models'), job.model)
-  redis.call('HINCRBY', key('model', job.model), 'queued', 1)
   push(job)
 end
 

@@ -26,7 +26,7 @@ end
 
 local state = redis.call('HMGET', key('model', job.model), 'queued', 'queued_cost', 'rate')
 local queued = math.max(1, tonumber(state[1] or 1))
-local mean_cost = math.max(0, tonumber(state[2] or 0)) / queued
+local mean_cost = tonumber(state[2] or 0) / 1e6 / queued
 
 local ahead = jobs_of(job.flow, '(' .. job.seq)
 local served_at = tag_of(job.model, job.flow) + ahead * mean_cost / weight_of(job.flow)

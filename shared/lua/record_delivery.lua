@@ -6,7 +6,7 @@
 -- ARGV[4]  milliseconds until the next attempt of a pending one
 -- ARGV[5]  seconds for which a finished delivery is kept
 --
--- Answers its status.
+-- Answers its status, or 'gone' where there is no such delivery. A record whose answer was lost may be made again.
 
 local ATTEMPTS_KEPT = 20 -- more than the schedule has, so that redeliveries show as well
 
@@ -14,6 +14,9 @@ local name = key('delivery', ARGV[1])
 if redis.call('EXISTS', name) == 0 then
   redis.call('ZREM', key('due'), ARGV[1])
   return 'gone'
+end
+if redis.call('LINDEX', key('attempts', ARGV[1]), -1) == ARGV[2] then
+  return ARGV[3]
 end
 redis.call('HINCRBY', name, 'attempts', 1)
 redis.call('HSET', name, 'status', ARGV[3])

@@ -3,14 +3,14 @@
 -- ARGV[1]  job id
 -- ARGV[2]  attempt
 --
--- Answers the job's new status ('queued' or 'canceled'), or 'lost'.
+-- Answers the job's new status ('queued' or 'canceled'), or 'lost', as it does when it is called again.
 
 local job = leased(ARGV[1], ARGV[2])
 if not job then
   return 'lost'
 end
 if job.cancel then
-  finish(job, 'canceled', '{}')
+  finish(job, 'canceled')
 else
   -- The attempt number stays spent: it is the fencing token, and no two leases share one.
   redis.call('HINCRBY', key('job', job.id), 'releases', 1)

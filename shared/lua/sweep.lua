@@ -8,39 +8,47 @@
 
 local limit, max_attempts = tonumber(ARGV[1]), tonumber(ARGV[2])
 
-local function due(set)
-  return redis.call('ZRANGEBYSCORE', key(set), '-inf', integer(now), 'LIMIT', 0, limit)
+-- Repairs the jobs that are due in a sorted set of times; how many there were. An entry whose job's record is gone,
+-- which only a hand can bring about, must not stop the sweep for all the others.
+local function repair_due(set, repair)
+  local ids = redis.call('ZRANGEBYSCORE', key(set), '-inf', integer(now), 'LIMIT', 0, limit)
+  for _, id in ipairs(ids) do
+    local job = read_job(id)
+    if job then
+      repair(job)
+    else
+      redis.call('ZREM', key(set), id)
+    end
+  end
+  return #ids
 end
 
-local lost = due('leases')
-for _, id in ipairs(lost) do
-  local job = read_job(id)
+local leases_ended = repair_due('leases', function(job)
   if job.cancel then
-    finish(job, 'canceled', '{}')
+    finish(job, 'canceled')
   elseif attempts_charged(job) < max_attempts then
+    -- It may be what brought its worker down: from now on it is rendered alone, where it takes nobody with it.
+    redis.call('HINCRBY', key('job', job.id), 'lost', 1)
     requeue(job, 0)
   else
     finish(job, 'failed', failure('worker_lost',
       'Its worker disappeared in each of ' .. attempts_charged(job) .. ' attempts; submit it again'))
   end
-end
-if #lost > 0 then
-  redis.call('INCRBY', key('leases_expired'), #lost)
+end)
+if leases_ended > 0 then
+  redis.call('INCRBY', key('leases_expired'), leases_ended)
 end
 
-local retries = due('delayed')
-for _, id in ipairs(retries) do
-  local job = read_job(id)
-  redis.call('ZREM', key('delayed'), id)
-  redis.call('HSET', key('job', id), 'stage', 'waiting')
+local retries = repair_due('delayed', function(job)
+  leave(job)
+  job.stage = 'waiting'
+  redis.call('HSET', key('job', job.id), 'stage', job.stage)
   push(job)
-end
+  emit(job)
+end)
 
-local expired = due('deadlines')
-for _, id in ipairs(expired) do
-  local job = read_job(id)
-  pull(job)
-  finish(job, 'expired', '{}')
-end
+local expired = repair_due('deadlines', function(job)
+  finish(job, 'expired')
+end)
 
-return { #lost, #retries, #expired }
+return { leases_ended, retries, expired }

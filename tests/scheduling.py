@@ -1,0 +1,94 @@
+"""Jobs for tests of the scheduler, and a client that loses replies."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+from redis import Redis
+
+from shared.catalog import Mode
+from shared.ids import new_id
+from shared.jobs import Lease, NewJob, Priority
+from shared.requests import RenderRequest
+from shared.scheduler import Scheduler
+
+MODEL = "test/model"
+
+#: Property-based tests try this many times as many examples: `TEST_EFFORT=50 make test` for a long run. At 1 they are
+#: the same ones every time, so that a change that has nothing to do with the scheduler never fails here.
+EFFORT = int(os.environ.get("TEST_EFFORT", "1"))
+
+
+def new_job(
+    account: str = "alice",
+    *,
+    model: str = MODEL,
+    lane: int = 4,
+    n: int = 1,
+    image_cost: float = 1.0,
+    priority: Priority = Priority.NORMAL,
+    deadline_s: float | None = None,
+    webhook_url: str | None = None,
+    prompt: str = "a red fox",
+) -> NewJob:
+    """A job; those of one model and the same `lane`, a number of steps, may share a batch."""
+    request = RenderRequest(
+        model=model,
+        mode=Mode.TEXT_TO_IMAGE,
+        prompt=prompt,
+        width=256,
+        height=256,
+        num_steps=lane,
+        guidance_scale=0.0,
+        seed=1,
+        n=n,
+    )
+    return NewJob(
+        id=new_id("job"),
+        account=account,
+        request=request,
+        cost=n * image_cost,
+        priority=priority,
+        webhook_url=webhook_url,
+        deadline_s=deadline_s,
+    )
+
+
+def new_scheduler(redis: Redis, *, max_attempts: int = 3) -> Scheduler:
+    """A scheduler whose leases and retries last longer than any test: time passes by `let_pass` alone."""
+    return Scheduler(redis, lease_s=3600, max_attempts=max_attempts, retry_delay_s=3600)
+
+
+def let_pass(redis: Redis, times: str, job_id: str) -> None:
+    """Make a job's time in `leases`, `delayed` or `deadlines` come at once."""
+    redis.zadd(f"rm:{times}", {job_id: 0}, xx=True)
+    if times == "deadlines":
+        redis.hset(f"rm:job:{job_id}", "deadline", "0")
+
+
+def complete(scheduler: Scheduler, lease: Lease) -> bool:
+    """Complete a job without pictures."""
+    return scheduler.complete(lease, images={}, result={"images": []}, render_s=None)
+
+
+class LossyRedis:
+    """A client that loses the first reply of every script while `losing` is set, and so calls it again."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+        self.losing = False
+
+    def register_script(self, source: str) -> Callable[..., Any]:
+        script = self._redis.register_script(source)
+
+        def call(**arguments: Any) -> Any:
+            if self.losing:
+                script(**arguments)
+            return script(**arguments)
+
+        return call
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._redis, name)

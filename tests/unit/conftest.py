@@ -1,0 +1,32 @@
+"""Fixtures of the unit tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import cast
+
+import pytest
+from fakeredis import FakeRedis, FakeServer
+from redis import Redis
+
+from shared.redis_client import connect
+
+
+@pytest.fixture(params=["fakeredis", "valkey"])
+def redis(request: pytest.FixtureRequest) -> Iterator[Redis]:
+    """An empty Redis; each test that asks for it runs on fakeredis and on a real Valkey."""
+    if request.param == "fakeredis":
+        with FakeRedis(server=FakeServer(), decode_responses=True) as client:
+            yield cast(Redis, client)
+    else:
+        with connect(request.getfixturevalue("valkey_url")) as client:
+            client.flushall()
+            yield client
+
+
+@pytest.fixture
+def valkey(valkey_url: str) -> Iterator[Redis]:
+    """An empty real Valkey, for what fakeredis cannot show."""
+    with connect(valkey_url) as client:
+        client.flushall()
+        yield client
