@@ -15,8 +15,12 @@ from api import metrics
 from api.auth import require_keys
 from api.errors import ErrorShapes, answer_errors
 from api.http import CompactJSON, number_requests
+from api.routes.docs import docs
 from api.routes.health import health
+from api.routes.images import images, public_images
 from api.routes.jobs import jobs
+from api.routes.models import models
+from api.routes.webhooks import webhooks
 from api.services import Services
 from api.spec import make_api
 from api.ticket_producer import ticket_producer
@@ -52,7 +56,8 @@ def create_app(
     require_keys(app)
     shapes = ErrorShapes()
     answer_errors(app, shapes)
-    api = make_api(app, version("rendermill"))
-    for blueprint in (jobs, health):
+    api = make_api(app, version("rendermill"), settings.public_url)
+    for blueprint in (jobs, images, public_images, models, webhooks, health):
         api.register_blueprint(blueprint)
+    app.register_blueprint(docs)
     return app

@@ -29,6 +29,8 @@ graceful_timeout = 20
 keepalive = 75
 #: Each process makes its own connections, so nothing is loaded before the fork.
 preload_app = False
+#: Nothing here is controlled at run time, and several farms of one user would fight over the socket.
+control_socket_disable = True
 #: The heartbeat file must not wait for a disk.
 worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None
 

@@ -53,6 +53,8 @@ class Services:
     #: Networks beside the public ones that users may name addresses in, and the client for these addresses.
     egress_allow: egress.Networks
     egress: httpx.Client
+    #: Unix seconds.
+    catalog_written_at: int
 
     @classmethod
     def build(cls, settings: Settings, redis: Redis, storage: Storage, send_ticket: Callable[[str, str], None]) -> Self:
@@ -81,6 +83,7 @@ class Services:
             tickets=Tickets(redis, send_ticket),
             waiters=Waiters(settings.api_threads),
             links=ImageLinks(settings.secret_key, settings.public_url),
+            catalog_written_at=int(settings.catalog_path.stat().st_mtime),
             egress_allow=allow,
             egress=egress.client(allow, _FETCH_TIMEOUT_S),
         )

@@ -7,14 +7,16 @@ from http import HTTPStatus
 from typing import Any, NoReturn, TypeVar, cast
 
 import flask_smorest
-from flask import Flask, Request
+from flask import Flask, Request, current_app
 from marshmallow import RAISE, Schema, ValidationError
 from webargs.flaskparser import FlaskParser
 
 from api.field_errors import field_errors
 from api.json_body import read_json
 from api.schemas.problem import ProblemSchema
-from shared.errors import ERRORS, RequestInvalid
+from shared.errors import ERRORS, RendermillError, RequestInvalid
+
+_EXTENSION = "rendermill-spec"
 
 _View = TypeVar("_View", bound=Callable[..., Any])
 
@@ -22,10 +24,16 @@ _View = TypeVar("_View", bound=Callable[..., Any])
 class _StrictParser(FlaskParser):
     """Refuses what it does not know, and raises our errors."""
 
-    DEFAULT_UNKNOWN_BY_LOCATION = {**FlaskParser.DEFAULT_UNKNOWN_BY_LOCATION, "query": RAISE}  # noqa: RUF012
+    DEFAULT_UNKNOWN_BY_LOCATION = {**FlaskParser.DEFAULT_UNKNOWN_BY_LOCATION, "query": RAISE, "files": RAISE}  # noqa: RUF012
 
     def load_json(self, req: Request, schema: Schema) -> Any:  # noqa: ARG002 - the interface of webargs
         return read_json(req)
+
+    def load_files(self, req: Request, schema: Schema) -> Any:  # noqa: ARG002
+        """The fields and files of a multipart form, each once."""
+        if req.mimetype != "multipart/form-data":
+            raise RendermillError("unsupported_media_type", "Send a form, with 'Content-Type: multipart/form-data'.")
+        return {**req.form.to_dict(), **req.files.to_dict()}
 
     def handle_error(
         self,
@@ -51,6 +59,13 @@ class Blueprint(flask_smorest.Blueprint):  # type: ignore[misc]
     def body(self, schema: type[Schema], description: str = "") -> Callable[[_View], _View]:
         """Parse the JSON body with the schema and pass it to the view."""
         return cast(Callable[[_View], _View], super().arguments(schema, description=description))
+
+    def form(self, schema: type[Schema]) -> Callable[[_View], _View]:
+        """Parse a multipart form with the schema, its files among its fields, and pass it to the view."""
+        return cast(
+            Callable[[_View], _View],
+            super().arguments(schema, location="files"),
+        )
 
     def query(self, schema: type[Schema]) -> Callable[[_View], _View]:
         """Parse the query with the schema and pass it to the view."""
@@ -98,12 +113,32 @@ class Api(flask_smorest.Api):  # type: ignore[misc]
         self.spec.components.response("DEFAULT_ERROR", {"description": "An error", "content": content}, lazy=True)
 
 
-def make_api(app: Flask, version: str) -> Api:
+_ABOUT = """\
+A self-hosted image-generation farm. Hand a job in, then poll it, wait for it, follow its events, or be told by a
+signed webhook; or use the routes of the OpenAI, Hyperbolic and IMG Processing APIs with their own clients.
+
+Errors are problem documents (RFC 9457) with a stable `code`; the dialects answer in their own services' shapes."""
+
+
+def make_api(app: Flask, version: str, public_url: str) -> Api:
+    """The specification of an application, to which its blueprints are to be added."""
     app.config.update(
         API_TITLE="Rendermill",
         API_VERSION=version,
         OPENAPI_VERSION="3.1.0",
-        OPENAPI_URL_PREFIX="/",
-        OPENAPI_JSON_PATH="openapi.json",
+        API_SPEC_OPTIONS={
+            "info": {"description": _ABOUT, "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"}},
+            "servers": [{"url": public_url}],
+            "security": [{"bearer": []}, {"apiKey": []}],
+        },
     )
-    return Api(app)
+    api = Api(app)
+    api.spec.components.security_scheme("bearer", {"type": "http", "scheme": "bearer"})
+    api.spec.components.security_scheme("apiKey", {"type": "apiKey", "in": "header", "name": "x-api-key"})
+    app.extensions[_EXTENSION] = api
+    return api
+
+
+def current_specification() -> dict[str, Any]:
+    """The specification of the current application."""
+    return cast(dict[str, Any], current_app.extensions[_EXTENSION].spec.to_dict())

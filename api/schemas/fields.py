@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from marshmallow import ValidationError, fields
+from werkzeug.datastructures import FileStorage
 
 #: The longest prompt that any dialect takes, the OpenAI API's; far beyond what a text encoder reads.
 MAX_PROMPT = 32_000
@@ -132,3 +133,16 @@ class Metadata(fields.Field[dict[str, str]]):
             check_text(key)
             check_text(text)
         return dict(value)
+
+
+class UploadedFile(fields.Field[bytes]):
+    """A file of a multipart form, as its bytes."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(metadata={"type": "string", "format": "binary", **options.pop("metadata", {})}, **options)
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> bytes:
+        if not isinstance(value, FileStorage):
+            raise ValidationError("must be a file")
+        data: bytes = value.read()
+        return data

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from marshmallow import Schema, fields
 
-from api.schemas.fields import QueryInt, Text
+from api.schemas.fields import QueryInt, Text, UploadedFile
 from shared.requests import OUTPUT_FORMATS
 
 
@@ -37,3 +37,8 @@ class ImagePageSchema(Schema):
 class ImagesQuery(Schema):
     take = QueryInt(min=1, max=100, load_default=10)
     from_ = Text(max=100, data_key="from", metadata={"description": "The id of the image to begin with."})
+
+
+class UploadForm(Schema):
+    image = UploadedFile(required=True)
+    name = Text(max=100, required=True)

@@ -24,6 +24,8 @@ _MAX_GUIDANCE = 1_000
 _MAX_DEADLINE_S = 30 * 86400
 _MAX_MODEL_NAME = 200
 _MAX_NAME = 100
+#: What a receiver may ask to be told of.
+EVENTS = (*WEBHOOK_EVENTS.values(), "batch.completed")
 #: Base64 of the largest body that the server can be set up to read; what is really allowed is checked when decoding.
 _MAX_IMAGE_TEXT = 2**30
 
@@ -83,7 +85,7 @@ class JobBody(RenderFields):
     name = Text(max=_MAX_NAME, allow_none=True, metadata={"description": "Becomes the name of the pictures."})
     priority = choice(*Priority, allow_none=True, metadata={"description": "`normal` if absent."})
     webhook_url = Text(max=2048, allow_none=True, metadata={"format": "uri"})
-    webhook_events = fields.List(choice(*WEBHOOK_EVENTS.values()), allow_none=True)
+    webhook_events = fields.List(choice(*EVENTS), allow_none=True)
     metadata = Metadata(allow_none=True)
     deadline_s = Number(
         min=1, max=_MAX_DEADLINE_S, allow_none=True, metadata={"description": "Seconds after which it must not start."}
