@@ -14,6 +14,7 @@ import httpx
 from redis import Redis
 from redis.exceptions import RedisError
 
+from client.errors import api_error
 from farm import parts
 from farm.datadir import DataDir, Running, write_private
 from farm.errors import FarmError
@@ -230,7 +231,7 @@ def _why_not_ready(http: httpx.Client) -> str | None:
         return "the API does not answer"
     if answer.status_code == httpx.codes.OK:
         return None
-    return answer.text.strip() or f"/readyz answers {answer.status_code}"
+    return api_error(answer).detail
 
 
 def _answers(redis_url: str) -> bool:
