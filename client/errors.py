@@ -8,7 +8,7 @@ ClientError
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import httpx
@@ -27,15 +27,14 @@ class WaitTimeout(ClientError):
 
 
 class ApiError(ClientError):
-    """An error answer of the farm: its HTTP status, its code, and each wrong field of the request."""
+    """An error answer of the farm: its HTTP status, its code, and what is wrong with each field, as `field: words`."""
 
-    def __init__(self, status: int, code: str, detail: str, errors: Mapping[str, Sequence[str]]) -> None:
+    def __init__(self, status: int, code: str, detail: str, errors: Sequence[str] = ()) -> None:
         self.status = status
         self.code = code
         self.detail = detail
         self.errors = errors
-        fields = "; ".join(f"{name}: {', '.join(words)}" for name, words in errors.items())
-        super().__init__(f"{detail} ({fields})" if fields else detail)
+        super().__init__(f"{detail} ({'; '.join(errors)})" if errors else detail)
 
 
 def api_error(response: httpx.Response) -> ApiError:
@@ -52,14 +51,17 @@ def api_error(response: httpx.Response) -> ApiError:
         response.status_code,
         str(problem.get("code") or response.status_code),
         str(detail or f"The farm answers {response.status_code} {response.reason_phrase}."),
-        _words_by_field(problem.get("errors")),
+        _by_field(problem.get("errors")),
     )
 
 
-def _words_by_field(errors: object) -> dict[str, list[str]]:
-    if not isinstance(errors, dict):
-        return {}
-    return {
-        str(name): [str(word) for word in words] if isinstance(words, list) else [str(words)]
-        for name, words in errors.items()
-    }
+def _by_field(errors: object) -> list[str]:
+    """Wrong fields come as lists of words by name, or as a list of `name: words`."""
+    match errors:
+        case dict():
+            return [
+                f"{name}: {', '.join(words) if isinstance(words, list) else words}" for name, words in errors.items()
+            ]
+        case list():
+            return [str(error) for error in errors]
+    return []

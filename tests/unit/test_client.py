@@ -94,6 +94,11 @@ def test_lists_go_on_over_pages_until_the_limit() -> None:
             "invalid",
             "Wrong: n. (n: must be at most 10)",
         ),
+        (
+            {"error": "Validation Error", "message": "Wrong: name.", "errors": ["name: too long", "seed: below 0"]},
+            "422",
+            "Wrong: name. (name: too long; seed: below 0)",
+        ),
         ({"error": {"message": "Bad size", "type": "invalid_request_error", "code": None}}, "422", "Bad size"),
         ({"error": "Bad size"}, "422", "Bad size"),
         ({"message": "Bad size"}, "422", "Bad size"),
