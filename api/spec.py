@@ -18,6 +18,9 @@ from shared.errors import ERRORS, RendermillError, RequestInvalid
 
 _EXTENSION = "rendermill-spec"
 
+#: What the routes of the dialects may answer.
+_DIALECT_ERRORS = (400, 401, 409, 413, 415, 422, 502, 503, 504)
+
 _View = TypeVar("_View", bound=Callable[..., Any])
 
 
@@ -89,6 +92,14 @@ class Blueprint(flask_smorest.Blueprint):  # type: ignore[misc]
     def refuses(self, *statuses: int) -> Callable[[_View], _View]:
         """Document the errors of the view as problem documents."""
         responses = {status: HTTPStatus(status).name for status in statuses}
+        return self.describes(responses=responses)
+
+    def fails_with(self, schema: Mapping[str, Any]) -> Callable[[_View], _View]:
+        """Document the errors of a dialect, which have a shape of their own."""
+        content = {"application/json": {"schema": schema}}
+        responses = {
+            status: {"description": HTTPStatus(status).phrase, "content": content} for status in _DIALECT_ERRORS
+        }
         return self.describes(responses=responses)
 
     def describes(self, **operation: Any) -> Callable[[_View], _View]:

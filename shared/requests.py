@@ -92,7 +92,7 @@ def resolve(catalog: Catalog, body: Mapping[str, Any]) -> tuple[RenderRequest, l
     model = catalog.find(body["model"], mode)
     errors: dict[str, list[str]] = {}
     warnings: list[str] = []
-    given = {name for name, value in body.items() if value is not None}
+    given = {name for name, value in body.items() if value not in (None, "")}
     unsupported = sorted((given & _MODEL_PARAMETERS) - model.parameters)
     for name in unsupported:
         errors[name] = [f"{model.id} does not take {name}; it takes {', '.join(sorted(model.parameters))}"]

@@ -27,7 +27,8 @@ class Text(fields.Field[str]):
     def __init__(self, *, min: int = 1, max: int, choices: tuple[str, ...] = (), **options: Any) -> None:  # noqa: A002
         metadata: dict[str, Any] = {"type": "string", "minLength": min, "maxLength": max, **options.pop("metadata", {})}
         if choices:
-            metadata = {"type": "string", "enum": list(choices), **options.pop("metadata", {})}
+            none = [None] if options.get("allow_none") else []
+            metadata = {"type": "string", "enum": [*choices, *none], **options.pop("metadata", {})}
         super().__init__(metadata=metadata, **options)
         self._min, self._max, self._choices = min, max, choices
 

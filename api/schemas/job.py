@@ -17,12 +17,12 @@ from shared.jobs import WEBHOOK_EVENTS, JobStatus, Priority, Stage
 from shared.requests import MAX_IMAGES, MAX_SEED, OUTPUT_FORMATS, resolve
 
 #: Whatever a model allows, it is below this.
-_MAX_SIDE = 16_384
-_MAX_STEPS = 1_000
-_MAX_GUIDANCE = 1_000
+MAX_SIDE = 16_384
+MAX_STEPS = 1_000
+MAX_GUIDANCE = 1_000
 #: A job that may wait longer needs no deadline.
 _MAX_DEADLINE_S = 30 * 86400
-_MAX_MODEL_NAME = 200
+MAX_MODEL_NAME = 200
 _MAX_NAME = 100
 #: What a receiver may ask to be told of.
 EVENTS = (*WEBHOOK_EVENTS.values(), "batch.completed")
@@ -38,13 +38,13 @@ def image_text(**options: Any) -> Text:
 class RenderFields(Schema):
     """What every way of asking for a picture has; the limits of the model asked for are checked by `resolve`."""
 
-    model = Text(max=_MAX_MODEL_NAME, required=True, metadata={"description": "An id or alias of `/v1/models`."})
+    model = Text(max=MAX_MODEL_NAME, required=True, metadata={"description": "An id or alias of `/v1/models`."})
     prompt = Text(max=MAX_PROMPT, required=True)
     negative_prompt = Text(min=0, max=MAX_PROMPT, allow_none=True)
-    width = Int(min=1, max=_MAX_SIDE, allow_none=True, metadata={"description": "Pixels; the model's limits apply."})
-    height = Int(min=1, max=_MAX_SIDE, allow_none=True, metadata={"description": "Pixels; the model's limits apply."})
-    num_steps = Int(min=1, max=_MAX_STEPS, allow_none=True)
-    guidance_scale = Number(min=0, max=_MAX_GUIDANCE, allow_none=True)
+    width = Int(min=1, max=MAX_SIDE, allow_none=True, metadata={"description": "Pixels; the model's limits apply."})
+    height = Int(min=1, max=MAX_SIDE, allow_none=True, metadata={"description": "Pixels; the model's limits apply."})
+    num_steps = Int(min=1, max=MAX_STEPS, allow_none=True)
+    guidance_scale = Number(min=0, max=MAX_GUIDANCE, allow_none=True)
     seed = Int(
         min=0, max=MAX_SEED, allow_none=True, metadata={"description": "Image i uses seed + i; random if absent."}
     )
