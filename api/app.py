@@ -13,6 +13,7 @@ from redis import Redis
 
 from api import metrics
 from api.auth import require_keys
+from api.dialects import hyperbolic, img_processing, openai, openai_errors
 from api.errors import ErrorShapes, answer_errors
 from api.http import CompactJSON, number_requests
 from api.routes.docs import docs
@@ -55,9 +56,13 @@ def create_app(
     metrics.measure_requests(app)
     require_keys(app)
     shapes = ErrorShapes()
+    shapes.add(img_processing.is_ours, img_processing.error_shape)
+    shapes.add(hyperbolic.is_ours, hyperbolic.error_shape)
+    shapes.add(openai.is_ours, openai_errors.error_shape)
     answer_errors(app, shapes)
     api = make_api(app, version("rendermill"), settings.public_url)
-    for blueprint in (jobs, images, public_images, models, webhooks, health):
+    dialects = (img_processing.img_processing, openai.openai, hyperbolic.hyperbolic)
+    for blueprint in (jobs, images, public_images, models, webhooks, *dialects, health):
         api.register_blueprint(blueprint)
     app.register_blueprint(docs)
     return app

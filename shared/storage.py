@@ -70,7 +70,7 @@ class Storage:
         self._public_client = _client(settings, public) if public else None
 
     def ensure_bucket(self) -> None:
-        """Make the bucket where it does not exist."""
+        """Raise StorageError unless the bucket can be reached; it is made where it does not exist."""
         with _storage_errors("bucket"):
             if not self._client.bucket_exists(self._bucket):
                 try:
@@ -80,15 +80,19 @@ class Storage:
                     if _code(error) not in {"BucketAlreadyOwnedByYou", "BucketAlreadyExists"}:
                         raise
 
-    def check(self) -> None:
-        """Raise StorageError unless the bucket can be reached."""
-        with _storage_errors("bucket"):
-            if not self._client.bucket_exists(self._bucket):
-                raise StorageError(f"the bucket {self._bucket} does not exist")
-
     def put(self, key: str, data: bytes, content_type: str) -> None:
         with _storage_errors(key):
-            self._client.put_object(self._bucket, key, io.BytesIO(data), len(data), content_type=content_type)
+            try:
+                self._put(key, data, content_type)
+            except MinioException as error:
+                if _code(error) != "NoSuchBucket":
+                    raise
+                # Nobody asked for readiness since the storage was made, or it was emptied under us.
+                self.ensure_bucket()
+                self._put(key, data, content_type)
+
+    def _put(self, key: str, data: bytes, content_type: str) -> None:
+        self._client.put_object(self._bucket, key, io.BytesIO(data), len(data), content_type=content_type)
 
     def get(self, key: str) -> bytes:
         """The whole object. Raises ObjectMissing where there is none."""
@@ -115,6 +119,11 @@ class Storage:
         with _storage_errors("delete"):
             for error in self._client.remove_objects(self._bucket, (DeleteObject(key) for key in keys)):
                 raise StorageError(f"{error.name}: {error.code}")
+
+    @property
+    def presigns(self) -> bool:
+        """Whether clients can reach S3, so that there are presigned links."""
+        return self._public_client is not None
 
     def presigned_url(self, key: str, lifetime_s: int) -> str | None:
         """A link to the object that needs no key and works for `lifetime_s`; None where clients cannot reach S3."""

@@ -33,9 +33,7 @@ class Rendered:
 
     @property
     def images(self) -> list[Image]:
-        """The job's pictures, in order; one that was deleted meanwhile is left out."""
-        found = services().images.read(self.job.images)
-        return [found[id_] for id_ in self.job.images if id_ in found]
+        return pictures_of(self.job)
 
     def accepted(self) -> Response:
         """The answer to a client that does not wait."""
@@ -85,6 +83,12 @@ def _errors_named(names: Mapping[str, str]) -> Iterator[None]:
             errors.setdefault(names.get(name, name), []).extend(words)
         extra = {name: value for name, value in error.extra.items() if name != "errors"}
         raise RequestInvalid(errors, code=error.code, **extra) from error
+
+
+def pictures_of(job: Job) -> list[Image]:
+    """The job's pictures, in order; one that was deleted meanwhile is left out."""
+    found = services().images.read(job.images)
+    return [found[id_] for id_ in job.images if id_ in found]
 
 
 def succeeded(job: Job) -> Job:

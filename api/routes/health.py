@@ -47,7 +47,7 @@ def _reasons() -> list[str]:
     except RedisError as error:
         reasons.append(f"Redis does not answer: {error}.")
     try:
-        farm.storage.check()
+        farm.storage.ensure_bucket()
     except StorageError as error:
         reasons.append(f"The storage does not answer: {error}.")
     return reasons

@@ -1,0 +1,38 @@
+"""Errors as the OpenAI SDKs read them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Response
+
+from api.errors import Problem, error_response
+
+#: Codes by which the OpenAI API's clients know what happened; for the rest it is ours.
+_CODES = {"unauthenticated": "invalid_api_key", "unknown_model": "model_not_found", "invalid": "invalid_value"}
+
+
+def error_object(problem: Problem) -> dict[str, Any]:
+    """The object under `error`; with every wrong field, which the original does not tell."""
+    error: dict[str, Any] = {
+        "message": problem.detail,
+        "type": "server_error" if problem.status >= 500 else "invalid_request_error",
+        "param": next(iter(problem.errors), None),
+        "code": _CODES.get(problem.code, problem.code),
+        **problem.extra,
+    }
+    if problem.errors:
+        error["message"] = "; ".join(f"{name}: {', '.join(words)}" for name, words in problem.errors.items())
+        error["errors"] = problem.errors
+    return error
+
+
+def error_shape(problem: Problem) -> Response:
+    """The whole answer; a wrong request is 400 here, not 422."""
+    response = error_response(problem, {"error": error_object(problem)})
+    if problem.status == 422:
+        response.status_code = 400
+    if problem.status in {502, 504}:
+        # The SDK would send the request again, and so make another job.
+        response.headers["x-should-retry"] = "false"
+    return response
