@@ -17,7 +17,7 @@ def test_a_missing_object_is_told_apart_from_a_server_that_refuses(s3: Settings)
     with pytest.raises(ObjectMissing):
         storage.get("nothing-here")
     with pytest.raises(StorageError, match="AccessDenied"):
-        Storage(replace(s3, s3_secret_key="wrong")).check()
+        Storage(replace(s3, s3_secret_key="wrong")).ensure_bucket()
 
 
 def test_a_server_that_is_away_is_no_missing_object() -> None:

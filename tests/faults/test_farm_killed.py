@@ -1,0 +1,75 @@
+"""kill -9 anywhere in the farm: every accepted job finishes, once, with one webhook."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from client import Client
+from farm.demo.receiver import Receiver
+from tests.running_farm import RunningFarm, running_farm
+from tests.servers import wait_until
+
+JOB = {"model": "sdxl-base", "prompt": "a cat", "width": 256, "height": 256}
+#: Steps enough that a job is in the middle of its rendering when it is killed.
+LONG = {**JOB, "num_steps": 60}
+
+
+@pytest.fixture(scope="module")
+def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningFarm]:
+    """A farm of its own, which notices a lost worker after two seconds."""
+    with running_farm(tmp_path_factory.mktemp("killed") / "data", {"LEASE_S": "2"}) as farm:
+        yield farm
+
+
+@pytest.fixture
+def api(farm: RunningFarm) -> Iterator[Client]:
+    farm.wait_ready()
+    with farm.client() as client:
+        yield client
+
+
+@pytest.fixture
+def receiver(api: Client, tmp_path: Path) -> Iterator[Receiver]:
+    with Receiver(tmp_path / "webhooks.jsonl") as receiver:
+        receiver.trust(api.request("GET", "/v1/webhooks/secret").json()["secret"])
+        yield receiver
+
+
+def webhooks(tmp_path: Path) -> Counter[str]:
+    """How many verified webhooks came for each job."""
+    lines = (tmp_path / "webhooks.jsonl").read_text().splitlines()
+    return Counter(json.loads(line)["data"]["id"] for line in lines)
+
+
+def test_a_job_whose_worker_is_killed_in_the_middle_finishes_once_with_one_webhook(
+    farm: RunningFarm, api: Client, receiver: Receiver, tmp_path: Path
+) -> None:
+    job = api.submit({**LONG, "webhook_url": receiver.url})
+    wait_until(lambda: 0.1 < api.get(job.id).progress < 0.9, "the job is in the middle of its rendering", 60)
+    farm.kill_process("render")
+    finished = api.wait(job, timeout_s=120)
+    assert finished.status == "succeeded"
+    assert finished.raw["attempts"] == 2
+    assert len(finished.images) == 1
+    assert api.download(finished.images[0])
+    receiver.wait_for([job.id], 30)
+    assert webhooks(tmp_path) == {job.id: 1}
+
+
+def test_every_accepted_job_finishes_though_valkey_is_killed_and_the_farm_started_again(
+    farm: RunningFarm, api: Client, receiver: Receiver, tmp_path: Path
+) -> None:
+    jobs = [api.submit({**JOB, "num_steps": 4, "seed": seed, "webhook_url": receiver.url}) for seed in range(30)]
+    wait_until(lambda: any(job.finished for job in api.jobs(limit=30)), "the first jobs are finished", 60)
+    farm.kill_process("valkey")
+    farm.kill()
+    farm.start()
+    finished = [api.wait(job, timeout_s=180) for job in jobs]
+    assert {job.status for job in finished} == {"succeeded"}
+    receiver.wait_for([job.id for job in jobs], 60)
+    assert webhooks(tmp_path) == {job.id: 1 for job in jobs}
