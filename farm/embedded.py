@@ -6,6 +6,7 @@ import os
 import shutil
 import socket
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -18,7 +19,7 @@ from client.errors import api_error
 from farm import parts
 from farm.datadir import DataDir, Running, write_private
 from farm.errors import FarmError
-from farm.runner import OwnRunner, Process, Runner
+from farm.runner import START_RETRIES, OwnRunner, Process, Runner
 from farm.tinymodels import ensure_tiny_models
 from shared.accounts import Accounts
 from shared.settings import PREFIX, read_settings
@@ -51,6 +52,7 @@ class EmbeddedFarm:
         self._tell = tell
         self._runner: OwnRunner | None = None
         self._processes: dict[str, Process] = {}
+        self._restarts: Counter[str] = Counter()
 
     @property
     def url(self) -> str:
@@ -199,14 +201,15 @@ class EmbeddedFarm:
             return  # it is starting, or ending; `alive` tells which
         for process in processes:
             before = self._processes.get(process.name)
-            if process.given_up:
-                if not ready:
-                    tail = runner.log_tail(process.name)
-                    raise FarmError(f"{process.name} cannot start. Its log, {runner.log(process.name)}, ends:\n{tail}")
-                runner.start(process.name)
-            if before and before.started_at and before.started_at != process.started_at:
-                self._tell(f"{process.name} had ended and was started again; see {runner.log(process.name)}")
             self._processes[process.name] = process
+            if before and before.started_at and before.started_at != process.started_at:
+                self._restarts[process.name] += 1
+                self._tell(f"{process.name} had ended and was started again; see {runner.log(process.name)}")
+            if not ready and (process.given_up or self._restarts[process.name] > START_RETRIES):
+                tail = runner.log_tail(process.name)
+                raise FarmError(f"{process.name} cannot start. Its log, {runner.log(process.name)}, ends:\n{tail}")
+            if process.given_up:
+                runner.start(process.name)
 
     def _try_make_key(self) -> bool:
         running = self.data_dir.running()
