@@ -75,6 +75,7 @@ class Options:
     device: str
     tiny: bool
     models_dir: Path
+    batches: tuple[int, ...]
     measure_s: float
     deadline: float
     with_farm: bool
@@ -132,7 +133,7 @@ def _measure(workload: Workload, options: Options) -> Result:
     _measure_engine(workload, result, options)
     # The farm's worker is a process of its own, and needs the memory.
     _free()
-    if options.with_farm and model.batch_limit in result.engine and not options.out_of_time:
+    if options.with_farm and result.engine and not options.out_of_time:
         _measure_farm(workload, result, options)
     return result
 
@@ -140,7 +141,7 @@ def _measure(workload: Workload, options: Options) -> Result:
 def _measure_farm(workload: Workload, result: Result, options: Options) -> None:
     limit = workload.model(catalog()).batch_limit
     fewest, most = _FARM_BATCHES
-    batches = min(max(round(result.engine[limit] * _FARM_S / limit), fewest), most)
+    batches = min(max(round(result.engine[max(result.engine)] * _FARM_S / limit), fewest), most)
     try:
         result.farm = images_per_second_through_farm(workload.job(catalog()), options.models_dir, jobs=batches * limit)
     except (FarmError, ClientError, ThroughputError) as error:
@@ -159,8 +160,10 @@ def _measure_engine(workload: Workload, result: Result, options: Options) -> Non
     settings = Settings(models_dir=str(options.models_dir), models_offline=True)
     engine = Engine(catalog(), settings, options.device)
     model = workload.model(catalog())
+    if options.batches:
+        model = replace(model, batch_limit=max(options.batches))
     result.load_s = engine.load(model.id)
-    for size in _batch_sizes(model.batch_limit):
+    for size in options.batches or _batch_sizes(model.batch_limit):
         if options.out_of_time:
             return
         result.engine[size] = _rate(
@@ -227,6 +230,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--device", default="cuda", help="torch's name of the device (default: cuda)")
     parser.add_argument("--tiny", action="store_true", help="tiny checkpoints and 256×256 pictures")
     parser.add_argument("--only", help="comma-separated workloads: " + ", ".join(work.name for work in FULL))
+    parser.add_argument("--batches", help="comma-separated batch sizes (default: powers of two to the model's limit)")
     parser.add_argument("--seconds", type=float, default=_MEASURE_S, help="how long each rate is measured")
     parser.add_argument("--budget", type=float, default=BUDGET_S, help="seconds after which nothing new is begun")
     parser.add_argument("--no-farm", action="store_true", help="leave the farm out")
@@ -245,6 +249,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             device=given.device,
             tiny=given.tiny,
             models_dir=given.models_dir or Path(scratch),
+            batches=tuple(int(size) for size in given.batches.split(",")) if given.batches else (),
             measure_s=given.seconds,
             deadline=time.monotonic() + given.budget,
             with_farm=not given.no_farm,
