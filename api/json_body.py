@@ -6,6 +6,7 @@ import json
 from typing import Any, NoReturn
 
 from flask import Request
+from werkzeug.exceptions import RequestEntityTooLarge
 
 from shared.errors import RendermillError
 
@@ -21,8 +22,12 @@ def read_json(request: Request) -> Any:
             "unsupported_media_type",
             f"Send JSON, with 'Content-Type: application/json'; this is {request.mimetype or 'of no type'}.",
         )
+    data = request.get_data(cache=False)
+    if request.content_length is None and len(data) == request.max_content_length:
+        # Werkzeug cuts a body that does not tell its length off at the limit, and says so only when one reads on.
+        raise RequestEntityTooLarge
     try:
-        return json.loads(request.get_data(cache=False), parse_constant=_refuse)
+        return json.loads(data, parse_constant=_refuse)
     except RecursionError as error:
         raise RendermillError("bad_json", "The body is nested too deeply.") from error
     except ValueError as error:

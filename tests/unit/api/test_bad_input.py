@@ -1,0 +1,262 @@
+"""What bad input gets. The table of docs/api.md, row by row."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+
+from tests.unit.api.conftest import Post
+
+JSON = {"Content-Type": "application/json"}
+SEED_MAX = 2**63 - 1
+
+
+def problem(answer: Any, status: int, code: str) -> dict[str, Any]:
+    """The problem document of an answer, which must be one of this kind."""
+    assert answer.status_code == status, answer.text
+    assert answer.content_type == "application/problem+json"
+    body: dict[str, Any] = answer.json
+    assert body["status"] == status
+    assert body["code"] == code
+    assert body["type"] == f"urn:rendermill:error:{code}"
+    assert body["title"]
+    assert body["detail"]
+    assert body["instance"] == answer.headers["X-Request-Id"]
+    return body
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "{", "[1,]", "{'a': 1}", '{"seed": NaN}', '{"seed": Infinity}', "\x80", "nothing"),
+        "[" * 100_000,
+        '{"seed": ' + "9" * 10_000 + "}",
+    ],
+)
+def test_what_is_no_json_is_400(client: FlaskClient, text: str) -> None:
+    problem(client.post("/v1/jobs", data=text.encode("latin-1"), headers=JSON), 400, "bad_json")
+
+
+def test_another_content_type_is_415(client: FlaskClient) -> None:
+    problem(client.post("/v1/jobs", data={"prompt": "x"}), 415, "unsupported_media_type")
+    problem(client.post("/v1/images/upload", json={"name": "x"}), 415, "unsupported_media_type")
+
+
+@pytest.mark.parametrize("body", [[], "text", 4, None, True])
+def test_json_that_is_no_object_is_422(client: FlaskClient, body: Any) -> None:
+    answer = client.post("/v1/jobs", data=json.dumps(body), headers=JSON)
+    assert list(problem(answer, 422, "invalid")["errors"]) == ["body"]
+
+
+def test_every_wrong_field_is_named_at_once(client: FlaskClient) -> None:
+    body = {
+        "model": "black-forest-labs/FLUX.1-Fill-dev",
+        "n": "4",
+        "seed": -1,
+        "num_steps": 500,
+        "priority": "urgent",
+        "webhook_url": "ftp://example.com",
+        "metadata": {"a": 1},
+        "negative_prompt": "blue",
+        "colour": "red",
+    }
+    answer = problem(client.post("/v1/jobs", json=body), 422, "invalid")
+    # The schema knows most of them, the model's entry in the catalog the rest.
+    by_schema = {"prompt", "n", "seed", "priority", "webhook_url", "metadata", "colour"}
+    assert set(answer["errors"]) == by_schema | {"num_steps", "negative_prompt"}
+    assert answer["model"] == "black-forest-labs/FLUX.1-Fill-dev"
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("prompt", ""),
+        ("prompt", 5),
+        ("prompt", None),
+        ("prompt", "a\0b"),
+        ("prompt", "half \ud83d"),
+        ("prompt", "x" * 32_001),
+        ("model", ["sdxl"]),
+        ("n", 0),
+        ("n", 11),
+        ("n", True),
+        ("n", "4"),
+        ("n", 1.5),
+        ("seed", -1),
+        ("seed", SEED_MAX + 1),
+        ("seed", 1e18),
+        ("width", 1023),
+        ("width", 0),
+        ("width", 100_000),
+        ("height", "256"),
+        ("num_steps", 5),
+        ("guidance_scale", -1),
+        ("guidance_scale", 1000.5),
+        ("guidance_scale", "7"),
+        ("guidance_scale", True),
+        ("strength", 0),
+        ("strength", 1.01),
+        ("output_format", "gif"),
+        ("output_quality", 101),
+        ("output_quality", 0),
+        ("name", ""),
+        ("name", "x" * 101),
+        ("priority", "urgent"),
+        ("webhook_url", "http://1.1.1.1/"),
+        ("webhook_url", "https://10.0.0.1/"),
+        ("webhook_url", "https://user:pw@example.com/"),
+        ("webhook_events", "job.failed"),
+        ("metadata", []),
+        ("metadata", {str(number): "" for number in range(17)}),
+        ("metadata", {"k" * 65: ""}),
+        ("metadata", {"k": "v" * 513}),
+        ("metadata", {"k\0": "v"}),
+        ("deadline_s", 0),
+        ("deadline_s", "60"),
+    ],
+)
+def test_a_wrong_field_is_named(submit: Post, field: str, value: Any) -> None:
+    answer = problem(submit(model_check=1, **{field: value}), 422, "invalid")
+    assert set(answer["errors"]) == {field, "model_check"}
+    del answer["errors"]["model_check"]
+    assert answer["errors"][field]
+
+
+def test_a_wrong_item_of_a_list_is_named(submit: Post) -> None:
+    answer = problem(submit(webhook_events=["job.failed", "job.lost"]), 422, "invalid")
+    assert list(answer["errors"]) == ["webhook_events.1"]
+
+
+def test_a_width_of_1023_is_told_the_next_one_that_is_allowed(submit: Post) -> None:
+    answer = problem(submit(width=1023, height=1024), 422, "invalid")
+    assert answer["errors"] == {"width": ["must be a multiple of 8, such as 1016, for ByteDance/SDXL-Lightning"]}
+
+
+def test_fill_rounds_to_16_instead(client: FlaskClient) -> None:
+    image = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+    body = {"model": "flux-fill", "prompt": "x", "input_image": image, "mask_image": image, "width": 1023}
+    answer = client.post("/v1/jobs", json=body)
+    assert answer.status_code == 202, answer.text
+    assert answer.json["input"]["width"] == 1024
+    assert "width 1023 was rounded to 1024" in answer.json["warnings"][0]
+
+
+def test_the_last_seed_of_the_images_must_exist_as_well(submit: Post) -> None:
+    assert submit(seed=SEED_MAX).status_code == 202
+    assert submit(seed=SEED_MAX - 1, n=2).status_code == 202
+    assert list(problem(submit(seed=SEED_MAX, n=2), 422, "invalid")["errors"]) == ["seed"]
+
+
+def test_an_unknown_model_gets_the_list_of_models(submit: Post) -> None:
+    answer = problem(submit(model="midjourney"), 422, "unknown_model")
+    assert "black-forest-labs/FLUX.1-schnell" in answer["models"]
+    assert list(answer["errors"]) == ["model"]
+    both = problem(submit(model="midjourney", n=0), 422, "invalid")
+    assert set(both["errors"]) == {"model", "n"}
+    assert both["models"] == answer["models"]
+
+
+def test_a_parameter_that_the_model_does_not_take_is_named_with_the_model(submit: Post) -> None:
+    body = {"model": "flux-fill", "input_image": "aGk=", "mask_image": "aGk=", "negative_prompt": "blue"}
+    answer = problem(submit(**body), 422, "unsupported_parameter")
+    assert list(answer["errors"]) == ["negative_prompt"]
+    assert answer["model"] == "black-forest-labs/FLUX.1-Fill-dev"
+    assert "black-forest-labs/FLUX.1-Fill-dev does not take negative_prompt" in answer["errors"]["negative_prompt"][0]
+
+
+def test_a_body_over_the_limit_is_413_before_it_is_read(client: FlaskClient) -> None:
+    class Unreadable:
+        def read(self, *_: Any) -> bytes:
+            pytest.fail("the body was read")
+
+        readline = read
+
+    environ = {"CONTENT_LENGTH": "400001", "wsgi.input": Unreadable()}
+    answer = client.post("/v1/jobs", headers=JSON, environ_overrides=environ)
+    problem(answer, 413, "body_too_large")
+    assert answer.headers["Connection"] == "close"
+
+
+@pytest.mark.parametrize(
+    ("path", "content_type", "start"),
+    [
+        ("/v1/jobs", "application/json", b""),
+        (
+            "/v1/images/upload",
+            "multipart/form-data; boundary=x",
+            b'--x\r\nContent-Disposition: form-data; name="name"\r\n\r\n',
+        ),
+    ],
+)
+def test_a_body_without_a_length_is_413_as_soon_as_it_passes_the_limit(
+    client: FlaskClient, path: str, content_type: str, start: bytes
+) -> None:
+    class Endless:
+        given = 0
+
+        def read(self, size: int = -1) -> bytes:
+            size = min(size, 65536) if size > 0 else 65536
+            piece = b" " * size if self.given else start or b" "
+            self.given += len(piece)
+            assert self.given < 1_000_000, "the body was read on"
+            return piece
+
+    environ = {"wsgi.input": Endless(), "wsgi.input_terminated": True, "HTTP_TRANSFER_ENCODING": "chunked"}
+    answer = client.post(path, headers={"Content-Type": content_type}, environ_overrides=environ)
+    problem(answer, 413, "body_too_large")
+
+
+def test_large_integers_are_exact(submit: Post) -> None:
+    assert submit(seed=SEED_MAX).json["input"]["seed"] == SEED_MAX
+    assert sys.float_info.mant_dig < 63, "a float would have rounded it"
+
+
+@pytest.mark.parametrize(
+    ("path", "field"),
+    [
+        ("/v1/jobs?limit=0", "limit"),
+        ("/v1/jobs?limit=101", "limit"),
+        ("/v1/jobs?limit=ten", "limit"),
+        ("/v1/jobs?limit=٣", "limit"),
+        ("/v1/jobs?status=done", "status"),
+        ("/v1/jobs?after=last", "after"),
+        ("/v1/jobs?stauts=queued", "stauts"),
+        ("/v1/images?take=101", "take"),
+        ("/v1/webhooks/deliveries?limit=-1", "limit"),
+    ],
+)
+def test_a_wrong_query_is_422(client: FlaskClient, path: str, field: str) -> None:
+    assert list(problem(client.get(path), 422, "invalid")["errors"]) == [field]
+
+
+def test_a_path_or_method_that_does_not_exist_is_a_problem_document_as_well(client: FlaskClient) -> None:
+    problem(client.get("/v1/nothing"), 404, "not_found")
+    answer = client.put("/v1/jobs")
+    problem(answer, 405, "method_not_allowed")
+    assert set(answer.headers["Allow"].split(", ")) >= {"GET", "POST"}
+
+
+def test_a_fault_of_the_server_tells_nothing_but_its_number(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails(*_: Any, **__: Any) -> None:
+        raise ZeroDivisionError("the secret of the house")
+
+    monkeypatch.setattr("shared.records.Records.page", fails)
+    answer = client.get("/v1/jobs")
+    assert "secret" not in answer.text
+    assert problem(answer, 500, "internal")["instance"] in caplog.text
+    assert "the secret of the house" in caplog.text
+
+
+def test_a_storage_that_is_away_is_503_and_worth_a_retry(client: FlaskClient, submit: Post, storage: Any) -> None:
+    storage.away = True
+    body = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+    answer = submit(input_image=body)
+    problem(answer, 503, "not_ready")
+    assert int(answer.headers["Retry-After"]) > 0
+    assert client.get("/v1/jobs").json["data"] == []
