@@ -144,6 +144,11 @@ class Deliveries:
         """Ids of deliveries to send now; each is due again after `lease_s` unless `record` is called."""
         return cast(list[str], self._claim(limit, round(lease_s * 1000)))
 
+    def postpone(self, delivery_id: str, wait_s: float) -> None:
+        """Put a claimed delivery off without an attempt."""
+        seconds, _ = self._redis.time()
+        self._redis.zadd(self._prefix + "due", {delivery_id: (seconds + wait_s) * 1000}, xx=True)
+
     def due(self) -> int:
         """How many deliveries are due."""
         seconds, _ = self._redis.time()

@@ -13,19 +13,20 @@ _USAGE = "usage: python -m worker (render | upkeep | alive)"
 
 def main(arguments: list[str]) -> int:
     """Run a worker; for `alive`, 0 where this machine's worker beat lately, else 1."""
-    if arguments == ["alive"]:
+    if arguments not in (["render"], ["upkeep"], ["alive"]):
+        print(_USAGE, file=sys.stderr)
+        return 2
+    role = arguments[0]
+    if role == "alive":
         return 0 if is_alive() else 1
     logging.basicConfig(level=settings().log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     # A line for each ticket taken says nothing; what was done with it is logged where it is done.
     for name in ("celery.worker.strategy", "celery.app.trace"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    # Late: reading the roles loads Celery and, with the engine, torch.
-    from worker.roles import ROLES
+    # Late: reading the roles loads Celery, which a probe has no need of.
+    from worker.roles import run
 
-    if len(arguments) != 1 or arguments[0] not in ROLES:
-        print(_USAGE, file=sys.stderr)
-        return 2
-    ROLES[arguments[0]]()
+    run(role)
     return 0
 
 

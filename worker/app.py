@@ -14,7 +14,12 @@ from shared.settings import settings
 from shared.tickets import CELERY_SETTINGS, DELIVER_TASK, RENDER_TASK, model_of
 
 app = Celery("rendermill", broker=settings().redis_url)
-app.conf.update(CELERY_SETTINGS, worker_hijack_root_logger=False)
+app.conf.update(
+    CELERY_SETTINGS,
+    worker_hijack_root_logger=False,
+    # Nobody commands workers through Celery, and each that is killed would leave its mailbox's name in Redis for ever.
+    worker_enable_remote_control=False,
+)
 
 #: What this process does with a render ticket, given the model, and with a delivery ticket. `worker.roles` sets the
 #: one that the process is for before Celery takes the first ticket.

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import io
 import json
+import re
+from collections.abc import Callable
+from dataclasses import replace
 from xml.sax.saxutils import escape, quoteattr
 
 from PIL import Image, PngImagePlugin
@@ -22,6 +25,12 @@ _WEBP_METHOD = 2
 _EXIF_IFD = 0x8769
 _EXIF_USER_COMMENT = 0x9286
 _EXIF_SOFTWARE = 0x0131
+
+#: What XML 1.0 cannot hold in any spelling: control characters, halves of surrogate pairs, two noncharacters.
+_NOT_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+#: Characters of each prompt that go into XMP and EXIF. JPEG keeps each of them in one segment of 64 kB, and in XMP
+#: a character that is escaped takes up to 19 bytes: 7 of each prompt in the parameters, 5 in the description.
+_PROMPT_KEPT = 3000
 
 #: IPTC's term for a picture made by a trained model:
 #: the NewsCodes vocabulary "Digital Source Type".
@@ -45,23 +54,24 @@ _XMP = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
 def encode(image: Image.Image, request: RenderRequest, seed: int) -> bytes:
     """The picture as a file in the request's format, with its parameters inside.
 
-    They are written three times, for three kinds of reader: as XMP, with IPTC's mark of a generated picture; and as
-    the text that image tools show for generated pictures, in PNG's `parameters` and elsewhere EXIF's UserComment.
+    They are written for three kinds of reader: as XMP, with IPTC's mark of a generated picture; and as the text that
+    image tools show for generated pictures, in PNG's `parameters` and elsewhere EXIF's UserComment. Characters that
+    XML does not know are replaced, and except in PNG's text, prompts are cut off after some thousand characters.
     """
     out = io.BytesIO()
-    xmp = _xmp(request, seed)
-    text = parameters_text(request, seed)
+    request = _with_prompts(request, _legible)
+    brief = _with_prompts(request, _shortened)
+    xmp, quality = _xmp(brief, seed), request.output_quality
     match request.output_format:
         case "png":
             info = PngImagePlugin.PngInfo()
-            info.add_itxt("parameters", text)
+            info.add_itxt("parameters", parameters_text(request, seed))
             info.add_itxt("XML:com.adobe.xmp", xmp.decode())
             image.save(out, "PNG", compress_level=_PNG_COMPRESSION, pnginfo=info)
         case "webp":
-            quality = request.output_quality
-            image.save(out, "WEBP", quality=quality, method=_WEBP_METHOD, xmp=xmp, exif=_exif(text))
+            image.save(out, "WEBP", quality=quality, method=_WEBP_METHOD, xmp=xmp, exif=_exif(brief, seed))
         case _:
-            image.save(out, "JPEG", quality=request.output_quality, xmp=xmp, exif=_exif(text))
+            image.save(out, "JPEG", quality=quality, xmp=xmp, exif=_exif(brief, seed))
     return out.getvalue()
 
 
@@ -82,6 +92,19 @@ def parameters_text(request: RenderRequest, seed: int) -> str:
     return "\n".join([*lines, ", ".join(pairs)])
 
 
+def _with_prompts(request: RenderRequest, change: Callable[[str], str]) -> RenderRequest:
+    negative = request.negative_prompt
+    return replace(request, prompt=change(request.prompt), negative_prompt=negative and change(negative))
+
+
+def _legible(text: str) -> str:
+    return _NOT_XML.sub("\ufffd", text)
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _PROMPT_KEPT else text[: _PROMPT_KEPT - 1] + "…"
+
+
 def _xmp(request: RenderRequest, seed: int) -> bytes:
     shown = {name: value for name, value in request.to_dict().items() if name not in {"input_image", "mask_image", "n"}}
     parameters = json.dumps(shown | {"seed": seed}, ensure_ascii=False, sort_keys=True)
@@ -90,8 +113,9 @@ def _xmp(request: RenderRequest, seed: int) -> bytes:
     ).encode()
 
 
-def _exif(text: str) -> Image.Exif:
+def _exif(request: RenderRequest, seed: int) -> Image.Exif:
     exif = Image.Exif()
     exif[_EXIF_SOFTWARE] = "Rendermill"
+    text = parameters_text(request, seed)
     exif.get_ifd(_EXIF_IFD)[_EXIF_USER_COMMENT] = b"UNICODE\0" + text.encode("utf-16-be")
     return exif

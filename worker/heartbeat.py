@@ -1,7 +1,8 @@
 """The worker's heartbeat: tells the farm it lives, its container's probe that it is well, and notices when it is not.
 
 A connection to Redis that is half open looks healthy to Celery for ever: no ticket comes, and nothing fails. So a
-worker that is idle while claimable work grows old exits, and whatever started it starts it again.
+worker that is idle while claimable work grows old exits, and whatever started it starts it again. So does one whose
+device has been silent for so long that it must be hanging: its leases would be renewed for ever.
 """
 
 from __future__ import annotations
@@ -22,9 +23,12 @@ from worker import metrics
 _log = logging.getLogger(__name__)
 
 #: The exit status for "a temporary failure, try again" (EX_TEMPFAIL of sysexits.h).
-_EXIT_STUCK = 75
-#: A heartbeat that last ran this long ago has stopped.
-STALE_S = 30.0
+EXIT_STUCK = 75
+#: A heartbeat that last ran this long ago has stopped. Longer than one beat takes when Redis swallows packets
+#: (nine tries of ten seconds): a probe must not kill a worker for that, and the pictures in its hands with it.
+STALE_S = 120.0
+#: No step of the slowest device and no load of the largest checkpoint takes this long; a driver that hangs does.
+_SILENT_S = 3600.0
 
 
 def tick_file() -> Path:
@@ -41,35 +45,56 @@ def is_alive() -> bool:
 
 
 class Watchdog:
-    """Exits the process once it has been idle for `patience_s` while work waited all the time."""
+    """Exits the process once it has taken no ticket for `patience_s` while work waited, or when its device hangs."""
 
     def __init__(self, patience_s: float, exit_process: Callable[[int], object] = os._exit) -> None:
         self._patience_s = patience_s
         self._exit = exit_process
         self._neglected_since: float | None = None
+        self._tickets_taken = 0
 
-    def look(self, *, idle: bool, work_waits: bool) -> None:
+    def look(self, *, idle: bool, tickets_taken: int, work_waits: bool, device_silent_s: float) -> None:
+        """Judge the worker by what it does now. `tickets_taken` counts since its start."""
         now = time.monotonic()
-        if not (idle and work_waits):
+        # Between two looks a quick worker may have been busy and idle again.
+        neglected = idle and work_waits and tickets_taken == self._tickets_taken
+        self._tickets_taken = tickets_taken
+        if device_silent_s > _SILENT_S:
+            _log.critical("the device has not made a step for %.0f s; exiting", device_silent_s)
+            self._exit(EXIT_STUCK)
+        elif not neglected:
             self._neglected_since = None
         elif self._neglected_since is None:
             self._neglected_since = now
         elif now - self._neglected_since > self._patience_s:
             _log.critical("idle for %.0f s while work waits: no ticket reaches this worker; exiting", self._patience_s)
-            self._exit(_EXIT_STUCK)
+            self._exit(EXIT_STUCK)
 
 
-def start_heartbeat(beat: Callable[[], None]) -> None:
-    """Call `beat` every `HEARTBEAT_S` on a thread of its own; a Redis that is away does not end it."""
+class Heartbeat:
+    """Calls `beat` every `HEARTBEAT_S` on a thread of its own; nothing that it raises ends it."""
 
-    def run() -> None:
-        while True:
+    def __init__(self, beat: Callable[[], None]) -> None:
+        self._beat = beat
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """No beat begins after this returns; one that hangs on Redis is left behind."""
+        self._stopped.set()
+        self._thread.join(HEARTBEAT_S)
+
+    def _run(self) -> None:
+        while not self._stopped.is_set():
             try:
-                beat()
+                self._beat()
             except RedisError as error:
                 _log.warning("no heartbeat: %s", error)
+            except Exception:
+                _log.exception("no heartbeat")
             tick_file().touch()
             metrics.LAST_TICK.set_to_current_time()
-            time.sleep(HEARTBEAT_S)
-
-    threading.Thread(target=run, name="heartbeat", daemon=True).start()
+            self._stopped.wait(HEARTBEAT_S)

@@ -38,65 +38,69 @@ class Hold:
 
 
 class LeaseKeeper:
-    """Renews the leases of one process. `scheduler` has a connection of its own."""
+    """Renews the leases of one process. `scheduler` has a connection of its own.
 
-    def __init__(self, scheduler: Scheduler, lease_s: float) -> None:
+    While Redis does not answer, work goes on: nobody else can claim the jobs then, and should this worker alone be cut
+    off, the fencing token keeps its late results out.
+    """
+
+    def __init__(self, scheduler: Scheduler) -> None:
         self._scheduler = scheduler
-        self._lease_s = lease_s
         self._lock = threading.Lock()
-        self._holds: dict[Lease, Hold] = {}
-        self._renewed_at = time.monotonic()
-        self._thread = threading.Thread(target=self._run, name="leases", daemon=True)
-        self._thread.start()
+        self._holds: set[Hold] = set()
+
+    @property
+    def kept(self) -> int:
+        """How many leases are renewed at present."""
+        return len(self._holds)
+
+    def start(self) -> None:
+        """Renew from now on, on a thread of its own."""
+        threading.Thread(target=self._run, name="leases", daemon=True).start()
 
     @contextmanager
     def keep(self, leases: Sequence[Lease]) -> Iterator[list[Hold]]:
         """Holds on these leases, renewed until the block ends."""
         holds = [Hold(lease) for lease in leases]
         with self._lock:
-            if not self._holds:
-                self._renewed_at = time.monotonic()
-            self._holds.update((hold.lease, hold) for hold in holds)
+            self._holds.update(holds)
         try:
             yield holds
         finally:
             with self._lock:
-                for hold in holds:
-                    self._holds.pop(hold.lease, None)
+                self._holds.difference_update(holds)
 
     def settle(self, hold: Hold) -> None:
-        """Stop renewing a job that is about to be ended."""
+        """Stop renewing a job that is about to be ended: what comes of that is the answer, not a lost lease."""
         with self._lock:
-            self._holds.pop(hold.lease, None)
+            self._holds.discard(hold)
+
+    def renew(self) -> None:
+        """Renew every lease once. Raises RedisError."""
+        with self._lock:
+            holds = [hold for hold in self._holds if not hold.dropped]
+        answers = self._scheduler.renew({hold.lease: hold.progress for hold in holds})
+        for hold in holds:
+            # One that was settled while the renewal was under way is no more the keeper's business.
+            if answers[hold.lease] is not Renewal.HELD and hold in self._holds:
+                self._drop(hold, answers[hold.lease])
+
+    def _drop(self, hold: Hold, answer: Renewal) -> None:
+        hold.dropped = True
+        if answer is Renewal.CANCELED:
+            _log.info("%s was called off", hold.lease.id)
+            # Should this fail, the sweeper ends the job when the lease does.
+            self._scheduler.abandon(hold.lease)
+        else:
+            _log.warning("lost the lease of %s, attempt %d", hold.lease.id, hold.lease.attempt)
 
     def _run(self) -> None:
         while True:
             time.sleep(RENEW_EVERY_S)
-            with self._lock:
-                holds = [hold for hold in self._holds.values() if not hold.dropped]
-            if not holds:
-                continue
             try:
-                self._renew(holds)
-                self._renewed_at = time.monotonic()
+                self.renew()
             except RedisError as error:
-                _log.warning("cannot renew %d leases: %s", len(holds), error)
-                if time.monotonic() - self._renewed_at > self._lease_s:
-                    # By now somebody else may have the jobs; going on would be work for nothing.
-                    for hold in holds:
-                        hold.dropped = True
-
-    def _renew(self, holds: list[Hold]) -> None:
-        by_lease = {hold.lease: hold for hold in holds}
-        answers = self._scheduler.renew({lease: hold.progress for lease, hold in by_lease.items()})
-        for lease, answer in answers.items():
-            if answer is Renewal.HELD:
-                continue
-            if lease not in self._holds:
-                continue  # ended by its own thread while the renewal was under way
-            by_lease[lease].dropped = True
-            if answer is Renewal.CANCELED:
-                self._scheduler.abandon(lease)
-                _log.info("%s was called off", lease.id)
-            else:
-                _log.warning("lost the lease of %s, attempt %d", lease.id, lease.attempt)
+                _log.warning("cannot renew leases: %s", error)
+            except Exception:
+                # Without this thread every job of the worker would be taken from it.
+                _log.exception("cannot renew leases")

@@ -2,16 +2,20 @@
 
 `render` serves one device; `upkeep` sends webhooks and keeps the farm true. All that a ticket needs is built before
 Celery takes the first one.
+
+Told to stop (SIGTERM), either finishes what it has in hand and begins nothing new; killed, it loses nothing but time.
 """
 
 from __future__ import annotations
 
+import logging
 import os
+import signal
 import socket
-import threading
 from collections.abc import Callable, Sequence
 
 from celery.signals import worker_shutting_down
+from redis.exceptions import RedisError
 
 from shared import egress
 from shared.accounts import Accounts
@@ -27,105 +31,141 @@ from shared.views import Views
 from shared.workers import Worker, WorkerCount, Workers
 from worker import app as celery_app
 from worker import metrics
-from worker.heartbeat import Watchdog, start_heartbeat
+from worker.heartbeat import Heartbeat, Watchdog
+from worker.lanes import Lanes
 from worker.leases import LeaseKeeper
+from worker.litter import Litter
+from worker.outcomes import Outcomes
 from worker.render import Renderer
-from worker.upkeep import Upkeep
+from worker.storing import Store
+from worker.tidying import TIDY_EVERY_S, Tidier
+from worker.upkeep import SWEEP_EVERY_S, Duty, Sweeper
 from worker.webhooks import WebhookSender
+
+_log = logging.getLogger(__name__)
 
 #: One ticket renders, one encodes and uploads, one waits at the device so that it never idles between batches.
 _RENDER_TICKETS = 3
-#: Webhooks wait for their receivers, so many go out side by side.
+#: Webhooks wait for their receivers, so many go out side by side; of these, so many to accounts that were slow lately.
 _DELIVER_TICKETS = 16
+_SLOW_DELIVERIES = 8
 
 
-def run_render() -> None:
-    """Serve one device until told to stop."""
-    # Loads torch, which the machines that only do upkeep do not have.
-    from worker.engine import Engine
+class RenderRole:
+    """Serves one device until told to stop."""
 
-    config = settings()
-    metrics.serve(config)
-    redis = connect(config.redis_url)
-    workers = Workers(redis)
-    served = [catalog().find(name).id for name in split_list(config.models)] or list(catalog().models)
-    worker_id = f"{socket.gethostname()}-{os.getpid()}"
-    engine = Engine(catalog(), config)
-    scheduler = _scheduler(config)
-    renderer = Renderer(
-        worker_id,
-        engine=engine,
-        catalog=catalog(),
-        scheduler=scheduler,
-        keeper=LeaseKeeper(_scheduler(config), config.lease_s),
-        storage=Storage(config),
-        tickets=Tickets(redis, celery_app.send_ticket),
-        workers=WorkerCount(workers),
-    )
-    celery_app.on_render_ticket = renderer.work
-    watchdog = Watchdog(config.watchdog_s)
-    preloaded = threading.Event()
+    def __init__(self, config: Settings) -> None:
+        # Loads torch, which the machines that only do upkeep do not have.
+        from worker.engine import Engine
 
-    def state() -> str:
-        if not preloaded.is_set():
+        redis = connect(config.redis_url)
+        self._id = f"{socket.gethostname()}-{os.getpid()}"
+        self._served = [catalog().find(name).id for name in split_list(config.models)] or list(catalog().models)
+        self._preload = [catalog().find(name).id for name in split_list(config.preload)]
+        self._preloaded = False
+        self._workers = Workers(redis)
+        self._engine = Engine(catalog(), config)
+        self._scheduler = _scheduler(config)
+        self._keeper = LeaseKeeper(_scheduler(config))
+        outcomes = Outcomes(self._scheduler, self._keeper, Litter(redis))
+        self._renderer = Renderer(
+            self._id,
+            engine=self._engine,
+            catalog=catalog(),
+            scheduler=self._scheduler,
+            keeper=self._keeper,
+            outcomes=outcomes,
+            store=Store(Storage(config), outcomes),
+            tickets=Tickets(redis, celery_app.send_ticket),
+            workers=WorkerCount(self._workers),
+        )
+        self._watchdog = Watchdog(config.watchdog_s)
+
+    def run(self) -> None:
+        heartbeat = Heartbeat(self._beat)
+        heartbeat.start()
+        self._keeper.start()
+        for model_id in self._preload:
+            self._engine.load(model_id)
+        self._preloaded = True
+        celery_app.on_render_ticket = self._renderer.work
+        queues = [render_queue(model_id) for model_id in self._served]
+        _run_celery(f"render-{self._id}", queues, _RENDER_TICKETS, self._drain)
+        heartbeat.stop()
+        try:
+            self._workers.leave(self._id)
+        except RedisError as error:
+            _log.warning("left without a word: %s", error)
+
+    def _drain(self) -> None:
+        self._renderer.draining = True
+
+    def _state(self) -> str:
+        if not self._preloaded:
             return "starting"
-        if renderer.draining:
+        if self._renderer.draining:
             return "draining"
-        return "rendering" if renderer.is_busy else "idle"
+        return "rendering" if self._renderer.is_busy else "idle"
 
-    def beat() -> None:
-        workers.beat(
+    def _beat(self) -> None:
+        if self._engine.device_lost and not self._renderer.draining:
+            _log.critical("the device is lost for this process: finishing what is rendered, then starting again")
+            self._renderer.draining = True
+            os.kill(os.getpid(), signal.SIGTERM)
+        state = self._state()
+        self._workers.beat(
             Worker(
-                id=worker_id,
-                models=served,
-                device=engine.device_name,
-                state=state(),
-                resident=engine.resident,
+                id=self._id,
+                models=self._served,
+                device=self._engine.device_name,
+                state=state,
+                resident=self._engine.resident,
             )
         )
-        queued = scheduler.queued()
-        watchdog.look(idle=state() == "idle", work_waits=any(queued.get(model_id) for model_id in served))
-
-    def drain(**_: object) -> None:
-        renderer.draining = True
-
-    start_heartbeat(beat)
-    for name in split_list(config.preload):
-        engine.load(catalog().find(name).id)
-    preloaded.set()
-    worker_shutting_down.connect(drain)
-    _run_celery(f"render-{worker_id}", [render_queue(model_id) for model_id in served], _RENDER_TICKETS)
-    workers.leave(worker_id)
+        queued = self._scheduler.queued()
+        self._watchdog.look(
+            idle=state == "idle",
+            tickets_taken=self._renderer.tickets_taken,
+            work_waits=any(queued.get(model_id) for model_id in self._served),
+            device_silent_s=self._renderer.device_silent_s,
+        )
 
 
-def run_upkeep() -> None:
-    """Send webhooks and keep the farm true until told to stop."""
-    config = settings()
-    metrics.serve(config)
-    redis = connect(config.redis_url)
-    scheduler = _scheduler(config)
-    deliveries = Deliveries(redis)
-    sender = WebhookSender(
-        deliveries=deliveries,
-        records=Records(redis),
-        accounts=Accounts(redis),
-        views=Views(redis, scheduler, config.public_url),
-        http=egress.client(egress.allowed_networks(config), config.webhook_timeout_s),
-        timeout_s=config.webhook_timeout_s,
-        retries_s=config.webhook_retries,
-    )
-    celery_app.on_delivery_ticket = sender.send_due
-    upkeep = Upkeep(
-        redis,
-        scheduler=scheduler,
-        tickets=Tickets(redis, celery_app.send_ticket),
-        deliveries=deliveries,
-        storage=Storage(config),
-        retention_s=config.retention_s,
-    )
-    threading.Thread(target=upkeep.run, name="upkeep", daemon=True).start()
-    start_heartbeat(_nothing)
-    _run_celery(f"upkeep-{socket.gethostname()}-{os.getpid()}", [WEBHOOK_QUEUE], _DELIVER_TICKETS)
+class UpkeepRole:
+    """Sends webhooks and keeps the farm true until told to stop."""
+
+    def __init__(self, config: Settings) -> None:
+        redis = connect(config.redis_url)
+        scheduler = _scheduler(config)
+        deliveries = Deliveries(redis)
+        self._sender = WebhookSender(
+            deliveries=deliveries,
+            records=Records(redis),
+            accounts=Accounts(redis),
+            views=Views(redis, scheduler, config.public_url),
+            http=egress.client(egress.allowed_networks(config), config.webhook_timeout_s),
+            lanes=Lanes(_SLOW_DELIVERIES),
+            timeout_s=config.webhook_timeout_s,
+            retries_s=config.webhook_retries,
+        )
+        sweeper = Sweeper(scheduler, Tickets(redis, celery_app.send_ticket), deliveries)
+        tidier = Tidier(redis, deliveries=deliveries, storage=Storage(config), retention_s=config.retention_s)
+        self._duties = [
+            Duty("sweeping", sweeper.sweep, SWEEP_EVERY_S),
+            Duty("waking", sweeper.wake, SWEEP_EVERY_S),
+            Duty("tidying", tidier.tidy, TIDY_EVERY_S),
+        ]
+
+    def run(self) -> None:
+        for duty in self._duties:
+            duty.start()
+        Heartbeat(_nothing).start()
+        celery_app.on_delivery_ticket = self._sender.send_due
+        name = f"upkeep-{socket.gethostname()}-{os.getpid()}"
+        _run_celery(name, [WEBHOOK_QUEUE], _DELIVER_TICKETS, self._drain)
+
+    def _drain(self) -> None:
+        self._sender.draining = True
 
 
 def _scheduler(config: Settings) -> Scheduler:
@@ -142,11 +182,16 @@ def _nothing() -> None:
     """The beat of a worker that is not counted: its tick file alone says that it lives."""
 
 
-def _run_celery(name: str, queues: Sequence[str], tickets: int) -> None:
-    """Take tickets from these queues until the process is told to stop.
+def _run_celery(name: str, queues: Sequence[str], tickets: int, drain: Callable[[], None]) -> None:
+    """Take tickets from these queues until the process is told to stop; then `drain` is called.
 
     Without gossip, mingle and Celery's own heartbeat: workers know of each other through Redis.
     """
+
+    def on_shutdown(**_: object) -> None:
+        drain()
+
+    worker_shutting_down.connect(on_shutdown, weak=False)
     celery_app.app.worker_main(
         [
             "worker",
@@ -162,4 +207,9 @@ def _run_celery(name: str, queues: Sequence[str], tickets: int) -> None:
     )
 
 
-ROLES: dict[str, Callable[[], None]] = {"render": run_render, "upkeep": run_upkeep}
+def run(role: str) -> None:
+    """Be a worker of this role until told to stop."""
+    config = settings()
+    metrics.serve(config)
+    process = RenderRole(config) if role == "render" else UpkeepRole(config)
+    process.run()

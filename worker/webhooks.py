@@ -1,7 +1,8 @@
 """Sending webhooks, signed as Standard Webhooks says: https://www.standardwebhooks.com
 
 Tickets say that something is due; what is due is read from Redis. So a delivery survives its sender, and is sent
-again, with the same id, until its receiver takes it or its schedule ends.
+again, with the same id, until its receiver takes it or its schedule ends. A receiver takes it with any 2xx; the rest
+of its answer is not waited for.
 """
 
 from __future__ import annotations
@@ -15,28 +16,33 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import httpx
-from shared.egress import EgressBlocked
+from redis.exceptions import RedisError
 from standardwebhooks import Webhook
 
 from shared.accounts import Accounts
-from shared.deliveries import Deliveries, Delivery, Endpoint
+from shared.deliveries import Deliveries, Delivery
+from shared.egress import EgressBlocked
 from shared.errors import RendermillError
 from shared.images import iso_time
 from shared.jobs import Job
 from shared.records import Records
 from shared.views import Views
 from worker import metrics
+from worker.lanes import Lanes
 
 _log = logging.getLogger(__name__)
 
-#: A claimed delivery is due again after the receiver's time and this much, should its sender die.
-_LEASE_MARGIN_S = 15.0
+#: A claimed delivery is due again after the receiver's time and this much, should its sender die. The receiver's time
+#: does not bound the look-up of its name, which takes a dead name server half a minute.
+_LEASE_MARGIN_S = 45.0
 #: Retries are spread by up to this share, so that receivers that come back are not hit by all at once.
 _JITTER = 0.1
 #: The longest wait that a receiver's Retry-After can ask for.
 _MAX_RETRY_AFTER_S = 86400.0
 #: How much of a receiver's answer is kept for the log.
 _ANSWER_KEPT = 500
+#: A delivery that found no free place is put off by this to twice this: about one try of a slow receiver.
+_POSTPONED_S = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +72,7 @@ class WebhookSender:
         accounts: Accounts,
         views: Views,
         http: httpx.Client,
+        lanes: Lanes,
         timeout_s: float,
         retries_s: Sequence[float],
     ) -> None:
@@ -74,12 +81,15 @@ class WebhookSender:
         self._accounts = accounts
         self._views = views
         self._http = http
+        self._lanes = lanes
         self._lease_s = timeout_s + _LEASE_MARGIN_S
         self._retries_s = retries_s
+        #: Set when the process is told to go: what is being sent is finished, nothing more is begun.
+        self.draining = False
 
     def send_due(self) -> None:
         """Send deliveries, one after the other, until none is due."""
-        while ids := self._deliveries.claim_due(1, self._lease_s):
+        while not self.draining and (ids := self._deliveries.claim_due(1, self._lease_s)):
             for delivery_id in ids:
                 self._send(delivery_id)
 
@@ -88,21 +98,28 @@ class WebhookSender:
         if delivery is None:
             self._deliveries.record(delivery_id, {}, status="failed")
             return
-        started = time.time()
-        outcome = self._attempt(delivery)
+        with self._lanes.place(delivery.account) as free:
+            if not free:
+                self._deliveries.postpone(delivery.id, _POSTPONED_S * random.uniform(1, 2))
+                return
+            started = time.time()
+            outcome = self._attempt(delivery)
+        seconds = time.time() - started
         metrics.WEBHOOK_ATTEMPTS.labels(outcome.result).inc()
-        metrics.WEBHOOK_SECONDS.observe(time.time() - started)
+        metrics.WEBHOOK_SECONDS.observe(seconds)
+        self._record(delivery, outcome, started, seconds)
+
+    def _record(self, delivery: Delivery, outcome: _Outcome, started: float, seconds: float) -> None:
         attempt = {
             "at": iso_time(started),
-            "seconds": round(time.time() - started, 3),
+            "seconds": round(seconds, 3),
             "result": outcome.result,
             "http_status": outcome.http_status,
             "detail": outcome.detail,
         }
-        retries_left = delivery.attempts < len(self._retries_s)
         if outcome.delivered:
             self._deliveries.record(delivery.id, attempt, status="delivered")
-        elif outcome.final or not retries_left:
+        elif outcome.final or delivery.attempts >= len(self._retries_s):
             self._deliveries.record(delivery.id, attempt, status="failed")
             _log.warning("gave %s up: %s %s", delivery.id, outcome.result, outcome.detail)
         else:
@@ -112,62 +129,81 @@ class WebhookSender:
             )
 
     def _attempt(self, delivery: Delivery) -> _Outcome:
+        """One attempt, whatever happens in it: one that was not recorded would be made again and again."""
         try:
             job = self._records.get(delivery.job)
-        except RendermillError:
-            return _Outcome("gone", detail="the job is past its retention", final=True)
-        endpoint: Endpoint | None = None
-        if delivery.endpoint:
-            try:
-                endpoint = self._deliveries.endpoint(delivery.endpoint, delivery.account)
-            except RendermillError:
-                return _Outcome("gone", detail="the endpoint was deleted", final=True)
-        url = endpoint.url if endpoint else job.webhook_url
-        secret = endpoint.secret if endpoint else self._accounts.webhook_secret(delivery.account)
-        assert url is not None, "a delivery without an endpoint is made only for a job with a webhook_url"
-        outcome = self._post(url, secret, delivery, self._body(delivery, job))
-        if endpoint and outcome.http_status == httpx.codes.GONE:
+            return self._post(delivery, job)
+        except RedisError:
+            raise
+        except RendermillError as error:
+            return _Outcome("gone", detail=error.detail, final=True)
+        except Exception as error:
+            _log.exception("%s could not be sent", delivery.id)
+            return _Outcome("error", detail=f"{type(error).__name__} while sending")
+
+    def _post(self, delivery: Delivery, job: Job) -> _Outcome:
+        if not delivery.endpoint:
+            assert job.webhook_url, "a delivery without an endpoint is made only for a job with a webhook_url"
+            return self._send_to(job.webhook_url, self._accounts.webhook_secret(delivery.account), delivery, job)
+        endpoint = self._deliveries.endpoint(delivery.endpoint, delivery.account)
+        if endpoint.disabled:
+            return _Outcome("gone", detail=f"the endpoint is disabled: {endpoint.disabled}", final=True)
+        outcome = self._send_to(endpoint.url, endpoint.secret, delivery, job)
+        if outcome.http_status == httpx.codes.GONE:
             self._deliveries.disable_endpoint(endpoint, "it answered 410")
         return outcome
 
-    def _body(self, delivery: Delivery, job: Job) -> str:
-        finished = job.finished_at or delivery.created_at
-        body = {"type": delivery.event, "timestamp": iso_time(finished), "data": self._views.job(job)}
-        return json.dumps(body, ensure_ascii=False, separators=(",", ":"))
-
-    def _post(self, url: str, secret: str, delivery: Delivery, body: str) -> _Outcome:
+    def _send_to(self, url: str, secret: str, delivery: Delivery, job: Job) -> _Outcome:
         now = datetime.now(UTC)
+        body = self._body(delivery, job)
         headers = {
             "content-type": "application/json",
             "user-agent": "Rendermill",
+            # What is kept of an answer is kept as it comes: unpacking could make much of little.
+            "accept-encoding": "identity",
             "webhook-id": delivery.id,
             "webhook-timestamp": str(int(now.timestamp())),
             "webhook-signature": Webhook(secret).sign(delivery.id, now, body),
         }
         try:
             with self._http.stream("POST", url, content=body.encode(), headers=headers) as response:
-                answer = _beginning(response)
+                if response.is_success:
+                    return _Outcome("delivered", response.status_code)
+                return _refused(response)
         except EgressBlocked as error:
             return _Outcome("blocked", detail=str(error), final=True)
         except httpx.TimeoutException:
             return _Outcome("timeout", detail="the receiver took too long")
         except httpx.HTTPError as error:
             return _Outcome("unreachable", detail=f"{type(error).__name__}: {error}")
-        if response.is_success:
-            return _Outcome("delivered", response.status_code)
-        kind = f"http_{response.status_code // 100}xx"
-        gone = response.status_code == httpx.codes.GONE
-        return _Outcome(kind, response.status_code, answer, gone, _retry_after(response))
+
+    def _body(self, delivery: Delivery, job: Job) -> str:
+        finished = job.finished_at or delivery.created_at
+        body = {"type": delivery.event, "timestamp": iso_time(finished), "data": self._views.job(job)}
+        return json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+
+
+def _refused(response: httpx.Response) -> _Outcome:
+    return _Outcome(
+        f"http_{response.status_code // 100}xx",
+        response.status_code,
+        detail=_beginning(response),
+        final=response.status_code == httpx.codes.GONE,
+        retry_after_s=_retry_after(response),
+    )
 
 
 def _beginning(response: httpx.Response) -> str:
-    """The first part of an answer, however long it is."""
-    for chunk in response.iter_bytes(_ANSWER_KEPT):
-        return chunk[:_ANSWER_KEPT].decode("utf-8", "replace")
+    """The first part of an answer, however long it is, and though its sender may die in the middle."""
+    try:
+        for chunk in response.iter_raw(_ANSWER_KEPT):
+            return chunk[:_ANSWER_KEPT].decode("utf-8", "replace")
+    except httpx.HTTPError:
+        pass
     return ""
 
 
 def _retry_after(response: httpx.Response) -> float | None:
     """Seconds of a Retry-After header; dates, which receivers hardly send, are left to the schedule."""
     text = response.headers.get("retry-after", "")
-    return min(float(text), _MAX_RETRY_AFTER_S) if text.isdigit() else None
+    return min(float(text), _MAX_RETRY_AFTER_S) if text.isdecimal() else None

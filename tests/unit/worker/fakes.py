@@ -1,0 +1,160 @@
+"""An engine without a model, a storage without a server, and a render worker made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any, cast
+
+import PIL.Image
+from redis import Redis
+
+from shared.catalog import Catalog, Model, load_catalog
+from shared.jobs import Job, JobStatus, NewJob
+from shared.records import Records
+from shared.scheduler import Scheduler
+from shared.settings import Settings
+from shared.storage import ObjectMissing, Storage, StorageError
+from shared.tickets import Tickets
+from shared.workers import WorkerCount, Workers
+from tests.scheduling import MODEL, new_scheduler
+from worker.engine import Engine, Item, Rendered
+from worker.leases import LeaseKeeper
+from worker.litter import Litter
+from worker.outcomes import Outcomes
+from worker.render import Renderer
+from worker.storing import Store
+
+STEPS = 4
+BATCH_LIMIT = 4
+CATALOG = Catalog(
+    [
+        replace(model, id=MODEL, aliases=(), batch_limit=BATCH_LIMIT)
+        for model in list(load_catalog(Settings().catalog_path).models.values())[:1]
+    ]
+)
+
+
+class FakeEngine:
+    """Makes one grey picture an item, in `STEPS` steps. `at_step` runs before each is reported."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[str]] = []
+        self.poison: dict[str, Exception] = {}
+        self.at_step: Callable[[int], object] = lambda _: None
+        self.steps_made = 0
+        self.device_lost = False
+
+    def render(self, model: Model, items: Sequence[Item], on_step: Callable[[int, int], bool]) -> Rendered:  # noqa: ARG002
+        self.batches.append([item.request.prompt for item in items])
+        for item in items:
+            if error := self.poison.get(item.request.prompt):
+                raise error
+        for step in range(1, STEPS + 1):
+            self.at_step(step)
+            self.steps_made += 1
+            if on_step(step, STEPS):
+                return Rendered([], 0.0, 0.1, interrupted=True)
+        return Rendered([PIL.Image.new("RGB", (8, 8), "grey") for _ in items], 0.0, 0.1, interrupted=False)
+
+
+class FakeStorage:
+    """Objects in memory. While `away` is positive, each call fails and takes one off it."""
+
+    def __init__(self) -> None:
+        self.objects: dict[str, bytes] = {}
+        self.away = 0.0
+        self.calls = 0
+        self.undeletable: set[str] = set()
+
+    def ensure_bucket(self) -> None:
+        self._answer()
+
+    def put(self, key: str, data: bytes, content_type: str) -> None:
+        self._answer()
+        assert content_type.startswith("image/")
+        self.objects[key] = data
+
+    def get(self, key: str) -> bytes:
+        self._answer()
+        if key not in self.objects:
+            raise ObjectMissing(key)
+        return self.objects[key]
+
+    def keys(self, prefix: str) -> list[str]:
+        self._answer()
+        return [key for key in self.objects if key.startswith(prefix)]
+
+    def delete(self, keys: Iterable[str]) -> None:
+        self._answer()
+        for key in list(keys):
+            if key in self.undeletable:
+                raise StorageError(f"{key}: AccessDenied")
+            self.objects.pop(key, None)
+
+    def _answer(self) -> None:
+        self.calls += 1
+        if self.away > 0:
+            self.away -= 1
+            raise StorageError("connection refused")
+
+
+class RenderWorker:
+    """A render worker on a fake device. Its leases are renewed by `keeper.renew()`, not by a thread."""
+
+    def __init__(self, redis: Redis) -> None:
+        self.redis = redis
+        self.engine = FakeEngine()
+        self.storage = FakeStorage()
+        self.scheduler: Scheduler = new_scheduler(redis)
+        self.keeper = LeaseKeeper(self.scheduler)
+        self.litter = Litter(redis)
+        self.sent: list[str] = []
+        self.outcomes = Outcomes(self.scheduler, self.keeper, self.litter)
+        self.renderer = Renderer(
+            "worker-1",
+            engine=cast(Engine, self.engine),
+            catalog=CATALOG,
+            scheduler=self.scheduler,
+            keeper=self.keeper,
+            outcomes=self.outcomes,
+            store=Store(cast(Storage, self.storage), self.outcomes),
+            tickets=Tickets(redis, lambda _, queue: self.sent.append(queue)),
+            workers=WorkerCount(Workers(redis)),
+        )
+
+    def accept(self, *jobs: NewJob) -> list[str]:
+        for job in jobs:
+            self.scheduler.enqueue(job.account, [job])
+        return [job.id for job in jobs]
+
+    def work(self) -> None:
+        """Work off one ticket; no lease outlives it."""
+        self.renderer.work(MODEL)
+        assert not self.keeper.kept
+        assert not self.renderer.is_busy
+
+    def job(self, job_id: str) -> Job:
+        return Records(self.redis).get(job_id)
+
+    def status(self, job_id: str) -> JobStatus:
+        return self.job(job_id).status
+
+
+class Failing:
+    """Stands for `target`, whose method `name` raises `error` the first `times` it is called."""
+
+    def __init__(self, target: object, name: str, error: Exception, times: float) -> None:
+        self._target = target
+        self._name = name
+        self._error = error
+        self._times = times
+
+    def __getattr__(self, name: str) -> Any:
+        if name == self._name and self._times > 0:
+            return self._fail
+        return getattr(self._target, name)
+
+    def _fail(self, *_: object, **__: object) -> Iterator[None]:
+        self._times -= 1
+        raise self._error
