@@ -18,7 +18,7 @@ class MemoryStorage(Storage):
         if self.away:
             raise StorageError("nobody answers")
 
-    def check(self) -> None:
+    def ensure_bucket(self) -> None:
         self._answers()
 
     def put(self, key: str, data: bytes, content_type: str) -> None:
