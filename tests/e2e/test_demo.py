@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 from PIL import Image
+
+from tests.running_farm import RunningFarm
 
 LINES = [
     {"model": "sdxl-lightning", "prompt": "a fox", "width": 256, "height": 256, "n": 2},
@@ -15,11 +18,14 @@ LINES = [
 ]
 
 
-def _demo(place: Path, lines: list[dict[str, object]]) -> subprocess.CompletedProcess[str]:
+def _demo(
+    place: Path, lines: list[dict[str, object]], settings: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     (place / "prompts.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     options = ["--prompts", "prompts.jsonl", "--out", "out", "--data-dir", "data"]
     command = [sys.executable, "-m", "farm.demo", *options]
-    return subprocess.run(command, cwd=place, capture_output=True, text=True, timeout=240, check=False)
+    environment = {**os.environ, **(settings or {})}
+    return subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, timeout=240, check=False)
 
 
 def test_the_demo_leaves_pictures_a_contact_sheet_and_verified_webhooks(tmp_path: Path) -> None:
@@ -36,8 +42,9 @@ def test_the_demo_leaves_pictures_a_contact_sheet_and_verified_webhooks(tmp_path
     assert not (tmp_path / "data" / "farm.json").exists()
 
 
-def test_the_demo_fails_with_the_reason_when_a_line_is_refused(tmp_path: Path) -> None:
-    run = _demo(tmp_path, [{"model": "no-such-model", "prompt": "a fox"}])
+def test_the_demo_fails_with_the_reason_when_a_line_is_refused(farm: RunningFarm, tmp_path: Path) -> None:
+    checkpoints = {"RENDERMILL_MODELS_DIR": str(farm.data_dir / "models")}
+    run = _demo(tmp_path, [{"model": "no-such-model", "prompt": "a fox"}], checkpoints)
     assert run.returncode == 1
     assert "demo: line 1, a fox: " in run.stdout
     assert "no-such-model" in run.stdout

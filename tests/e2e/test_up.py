@@ -16,6 +16,11 @@ from tests.running_farm import RunningFarm, running_farm
 QUICK = {"model": "sdxl-lightning", "width": 256, "height": 256, "prompt": "a paper boat"}
 
 
+def _quick_settings(farm: RunningFarm) -> dict[str, str]:
+    """Another farm's checkpoints instead of new ones, and leases that do not outlive their worker for long."""
+    return {"MODELS_DIR": str(farm.data_dir / "models"), "MODELS_OFFLINE": "1", "LEASE_S": "5"}
+
+
 def _renders(farm: RunningFarm) -> Job:
     with farm.client() as api:
         return api.wait(api.submit(QUICK), timeout_s=120)
@@ -46,29 +51,29 @@ def test_a_second_farm_in_the_same_directory_is_refused(farm: RunningFarm) -> No
     assert farm.is_ready()
 
 
-def test_a_killed_farm_starts_again_with_its_jobs_its_pictures_and_its_key(tmp_path: Path) -> None:
-    with running_farm(tmp_path / "data") as farm:
-        key = farm.key
-        with farm.client() as api:
+def test_a_killed_farm_starts_again_with_its_jobs_its_pictures_and_its_key(farm: RunningFarm, tmp_path: Path) -> None:
+    with running_farm(tmp_path / "data", _quick_settings(farm)) as own:
+        key = own.key
+        with own.client() as api:
             finished = api.wait(api.submit(QUICK), timeout_s=120)
             accepted = [api.submit({**QUICK, "seed": seed}) for seed in range(20)]
-        farm.kill()
-        farm.start()
-        assert farm.key == key
-        with farm.client() as api:
+        own.kill()
+        own.start()
+        assert own.key == key
+        with own.client() as api:
             assert api.get(finished.id).images == finished.images
             assert api.download(finished.images[0])
             assert {api.wait(job, timeout_s=180).status for job in accepted} == {"succeeded"}
             assert len(list(api.jobs())) == 21
 
 
-def test_ctrl_c_stops_it_with_success_and_the_next_start_finds_everything(tmp_path: Path) -> None:
-    with running_farm(tmp_path / "data") as farm:
-        with farm.client() as api:
+def test_ctrl_c_stops_it_with_success_and_the_next_start_finds_everything(farm: RunningFarm, tmp_path: Path) -> None:
+    with running_farm(tmp_path / "data", _quick_settings(farm)) as own:
+        with own.client() as api:
             job = api.wait(api.submit(QUICK), timeout_s=120)
-        assert farm.stop() == 0
-        farm.start()
-        with farm.client() as api:
+        assert own.stop() == 0
+        own.start()
+        with own.client() as api:
             assert api.get(job.id).raw == job.raw
 
 
