@@ -10,6 +10,7 @@ from typing import Any
 from flask import Response, request
 from marshmallow import Schema, ValidationError
 
+from api.dialects.openai_errors import ERROR_SCHEMA
 from api.dialects.openai_stream import NO_USAGE, stream_images
 from api.dialects.rendering import Rendered, render
 from api.field_errors import field_errors
@@ -45,28 +46,11 @@ _FORM_INTEGERS = ("n", "output_compression", "partial_images", "num_inference_st
 _FORM_NUMBERS = ("guidance_scale",)
 _FORM_BOOLEANS = {"true": True, "false": False}
 
-_ERROR = {
-    "type": "object",
-    "required": ["error"],
-    "properties": {
-        "error": {
-            "type": "object",
-            "required": ["message", "type", "param", "code"],
-            "properties": {
-                "message": {"type": "string"},
-                "type": {"type": "string"},
-                "param": {"type": ["string", "null"]},
-                "code": {"type": ["string", "null"]},
-            },
-        }
-    },
-}
-
 
 @openai.body(GenerationBody)
 @openai.answers(200, "The images.", ImagesAnswerSchema)
 @openai.answers(202, "The job, for a client that does not wait.", JobSchema)
-@openai.fails_with(_ERROR)
+@openai.fails_with(ERROR_SCHEMA)
 @openai.describes(summary="Generate images")
 def generate(body: dict[str, Any]) -> Response:
     return _answer(body, "image_generation")
@@ -74,7 +58,7 @@ def generate(body: dict[str, Any]) -> Response:
 
 @openai.answers(200, "The images.", ImagesAnswerSchema)
 @openai.answers(202, "The job, for a client that does not wait.", JobSchema)
-@openai.fails_with(_ERROR)
+@openai.fails_with(ERROR_SCHEMA)
 @openai.describes(
     summary="Edit an image",
     requestBody={

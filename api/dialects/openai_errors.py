@@ -11,6 +11,24 @@ from api.errors import Problem, error_response
 #: Codes by which the OpenAI API's clients know what happened; for the rest it is ours.
 _CODES = {"unauthenticated": "invalid_api_key", "unknown_model": "model_not_found", "invalid": "invalid_value"}
 
+#: The shape, for the specification.
+ERROR_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "required": ["error"],
+    "properties": {
+        "error": {
+            "type": "object",
+            "required": ["message", "type", "param", "code"],
+            "properties": {
+                "message": {"type": "string"},
+                "type": {"type": "string"},
+                "param": {"type": ["string", "null"]},
+                "code": {"type": ["string", "null"]},
+            },
+        }
+    },
+}
+
 
 def error_object(problem: Problem) -> dict[str, Any]:
     """The object under `error`; with every wrong field, which the original does not tell."""

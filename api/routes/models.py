@@ -6,6 +6,7 @@ from typing import Any
 
 from flask import Response
 
+from api.dialects.openai_errors import ERROR_SCHEMA
 from api.http import json_response
 from api.schemas.model import ModelPageSchema, ModelSchema
 from api.services import Services, services
@@ -26,7 +27,6 @@ _NEGATIVE_PROMPT_COST = {
 
 
 @models.answers(200, "All models.", ModelPageSchema)
-@models.refuses(401)
 @models.describes(summary="List models")
 def list_models() -> Response:
     farm = services()
@@ -35,7 +35,6 @@ def list_models() -> Response:
 
 
 @models.answers(200, "The model, also by an alias.", ModelSchema)
-@models.refuses(401, 404)
 @models.describes(summary="Look at a model")
 def get_model(model_id: str) -> Response:
     farm = services()
@@ -47,8 +46,10 @@ def get_model(model_id: str) -> Response:
 
 
 for _prefix in _PREFIXES:
-    models.route(f"{_prefix}/models", methods=["GET"])(list_models)
-    models.route(f"{_prefix}/models/<path:model_id>", methods=["GET"])(get_model)
+    # Beside /v1 all errors have the OpenAI API's shape.
+    _errors = models.refuses(401, 404) if _prefix == "/v1" else models.fails_with(ERROR_SCHEMA)
+    models.route(f"{_prefix}/models", methods=["GET"])(_errors(list_models))
+    models.route(f"{_prefix}/models/<path:model_id>", methods=["GET"])(_errors(get_model))
 
 
 def _view(farm: Services, model: Model) -> dict[str, Any]:

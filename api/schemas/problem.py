@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from marshmallow import Schema, fields
+from marshmallow import INCLUDE, Schema, fields
 
 from shared.errors import ERRORS
 
 
 class ProblemSchema(Schema):
-    """A problem document (RFC 9457)."""
+    """A problem document (RFC 9457); some codes have members of their own, such as `models`."""
+
+    class Meta:
+        unknown = INCLUDE
 
     type = fields.String(required=True, metadata={"description": "`urn:rendermill:error:` and the code."})
     title = fields.String(required=True, metadata={"description": "The same for every problem of a code."})
