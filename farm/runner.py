@@ -15,6 +15,7 @@ import sys
 import xmlrpc.client
 from collections.abc import Iterable, Mapping, Sequence
 from configparser import RawConfigParser
+from contextlib import suppress
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
@@ -112,12 +113,14 @@ class OwnRunner(Runner):
         return self._process is not None and self._process.poll() is None
 
     def stop(self) -> None:
-        """Stop every program in order, and supervisord."""
+        """Stop every program in order, and supervisord; kill what is left when that takes too long or is interrupted."""
         if self._process is None:
             return
         self._process.send_signal(signal.SIGTERM)
+        patience_s = sum(program.stop_wait_s for program in self._programs) + START_SECONDS
         try:
-            self._process.wait(timeout=sum(program.stop_wait_s for program in self._programs) + START_SECONDS)
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(timeout=patience_s)
         finally:
             self._process.kill()
             self._process.wait()
@@ -139,7 +142,6 @@ def configuration(programs: Iterable[Program], directory: Path, logs: Path, port
     config["supervisord"] = {
         "nodaemon": "true",
         "silent": "true",
-        "directory": _literal(directory),
         "logfile": _literal(logs / "supervisord.log"),
         "pidfile": _literal(directory / "supervisord.pid"),
         "logfile_maxbytes": str(LOG_BYTES),
