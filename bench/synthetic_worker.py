@@ -1,0 +1,34 @@
+"""A render worker without a device: each ticket claims a batch, and every job of it is complete at once.
+
+`python -m bench.synthetic_worker URL` runs it.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from celery import Celery
+
+from bench.celery_peer import run_worker
+from bench.jobs import CATALOG, MODEL, new_scheduler
+from shared.redis_client import connect
+from shared.tickets import CELERY_SETTINGS, RENDER_TASK, render_queue
+
+
+def application(url: str) -> Celery:
+    """The Celery application whose one task renders nothing."""
+    app = Celery("synthetic", broker=url, set_as_current=False)
+    app.conf.update(CELERY_SETTINGS)
+    scheduler = new_scheduler(connect(url))
+    batch_limit = CATALOG.models[MODEL].batch_limit
+
+    @app.task(name=RENDER_TASK, shared=False)  # type: ignore[untyped-decorator]
+    def render() -> None:
+        for lease in scheduler.claim(MODEL, "synthetic", max_images=batch_limit).leases:
+            scheduler.complete(lease, images={}, result={"images": []}, render_s=None)
+
+    return app
+
+
+if __name__ == "__main__":
+    run_worker(application(sys.argv[1]), [render_queue(MODEL)])
