@@ -52,6 +52,13 @@ class Events:
         self._lock = threading.Lock()
         self._waiters: defaultdict[str, set[threading.Event]] = defaultdict(set)
         self._listener: threading.Thread | None = None
+        self._closed = threading.Event()
+
+    def close(self) -> None:
+        """End the listening, before the Redis client is closed."""
+        self._closed.set()
+        if self._listener is not None:
+            self._listener.join()
 
     def since(self, job_id: str, last_id: str) -> list[JobEvent]:
         """The job's events after the entry `last_id` ("0" for all that are kept). Raises ValueError for no id."""
@@ -125,11 +132,11 @@ class Events:
                     del self._waiters[job_id]
 
     def _listen(self) -> None:
-        while True:
+        while not self._closed.is_set():
             try:
                 with self._redis.pubsub(ignore_subscribe_messages=True) as channel:  # type: ignore[no-untyped-call]
                     channel.subscribe(self._prefix + "wake")
-                    while True:
+                    while not self._closed.is_set():
                         message = channel.get_message(timeout=_POLL_S)
                         if message is not None:
                             self._wake(message["data"])
