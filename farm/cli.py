@@ -19,6 +19,7 @@ app = typer.Typer(
     help="A self-hosted, asynchronous image-generation farm.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
 )
 
 
@@ -31,7 +32,7 @@ def up(
     """Run a whole farm on this machine until Ctrl-C.
 
     Valkey, S3, the API and the workers start together; 'ready: URL' is printed when jobs can be sent. A key for the
-    API is in <data-dir>/api-key, each process's log in <data-dir>/logs. RENDERMILL_* variables are passed on, except
+    API is in DATA_DIR/api-key, each process's log in DATA_DIR/logs. RENDERMILL_* variables are passed on, except
     for the addresses of Valkey and S3, which are the farm's own. Without RENDERMILL_MODELS_DIR the models are tiny
     stand-ins.
     """

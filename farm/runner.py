@@ -113,7 +113,7 @@ class OwnRunner(Runner):
         return self._process is not None and self._process.poll() is None
 
     def stop(self) -> None:
-        """Stop all programs in order, then supervisord; kill what is left when that takes too long or is interrupted."""
+        """Stop all programs in order, then supervisord; kill what is left when that takes too long."""
         if self._process is None:
             return
         self._process.send_signal(signal.SIGTERM)
