@@ -151,8 +151,8 @@ class Deliveries:
 
     def due(self) -> int:
         """How many deliveries are due."""
-        seconds, _ = self._redis.time()
-        return self._redis.zcount(self._prefix + "due", "-inf", seconds * 1000)
+        seconds, microseconds = self._redis.time()
+        return self._redis.zcount(self._prefix + "due", "-inf", seconds * 1000 + microseconds // 1000)
 
     def read(self, delivery_id: str) -> Delivery | None:
         record = cast(dict[str, str], self._redis.hgetall(f"{self._prefix}delivery:{delivery_id}"))

@@ -20,8 +20,9 @@ def main(arguments: list[str]) -> int:
     if role == "alive":
         return 0 if is_alive() else 1
     logging.basicConfig(level=settings().log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    # A line for each ticket taken says nothing; what was done with it is logged where it is done.
-    for name in ("celery.worker.strategy", "celery.app.trace"):
+    # A line for each ticket taken says nothing; what was done with it is logged where it is done. The address of a
+    # webhook may contain its receiver's secret.
+    for name in ("celery.worker.strategy", "celery.app.trace", "httpx"):
         logging.getLogger(name).setLevel(logging.WARNING)
     # Late: reading the roles loads Celery, which a probe has no need of.
     from worker.roles import run

@@ -173,9 +173,9 @@ def test_a_picture_that_cannot_be_encoded_fails_its_job_alone(
     from worker.encoding import encode
 
     def broken(picture: PIL.Image.Image, request: object, seed: int) -> bytes:
-        if request.prompt == "a":  # type: ignore[attr-defined]
+        if request.prompt == "a":
             raise ValueError("EXIF data is too long")
-        return encode(picture, request, seed)  # type: ignore[arg-type]
+        return encode(picture, request, seed)
 
     monkeypatch.setattr("worker.storing.encode", broken)
     worker.work()
@@ -262,7 +262,7 @@ def test_what_is_rendered_when_the_worker_is_told_to_go_is_stored(worker: Render
 
 def test_a_claim_without_redis_ends_the_ticket_quietly(worker: RenderWorker) -> None:
     ids = worker.accept(*named("a"))
-    worker.renderer._scheduler = Failing(worker.scheduler, "claim", RedisConnectionError("away"), 1)  # type: ignore[assignment]
+    worker.renderer._scheduler = Failing(worker.scheduler, "claim", RedisConnectionError("away"), 1)
     worker.work()
     assert worker.status(ids[0]) == "queued"
     worker.work()
@@ -273,9 +273,7 @@ def test_a_claim_without_redis_ends_the_ticket_quietly(worker: RenderWorker) -> 
 def test_a_verdict_is_told_again_until_redis_answers(worker: RenderWorker, verdict: str) -> None:
     ids = worker.accept(*named("a", "poison"))
     worker.engine.poison["poison"] = RuntimeError("bug")
-    worker.renderer._outcomes._scheduler = Failing(  # type: ignore[assignment]
-        worker.scheduler, verdict, RedisConnectionError("away"), 2
-    )
+    worker.renderer._outcomes._scheduler = Failing(worker.scheduler, verdict, RedisConnectionError("away"), 2)
     worker.work()
     assert [worker.status(id_) for id_ in ids] == ["succeeded", "failed"]
 
@@ -288,11 +286,11 @@ def test_a_verdict_that_cannot_be_told_costs_the_others_nothing(worker: RenderWo
             self._scheduler = scheduler
 
         def complete(self, lease: object, **arguments: object) -> bool:
-            if lease.id == ids[0]:  # type: ignore[attr-defined]
+            if lease.id == ids[0]:
                 raise RedisConnectionError("away")
-            return self._scheduler.complete(lease, **arguments)  # type: ignore[arg-type]
+            return self._scheduler.complete(lease, **arguments)
 
-    worker.outcomes._scheduler = Deaf(worker.scheduler)  # type: ignore[assignment]
+    worker.outcomes._scheduler = Deaf(worker.scheduler)
     worker.work()
     assert [worker.status(id_) for id_ in ids] == ["running", "succeeded"]
     lose(worker, ids[0])
@@ -303,7 +301,7 @@ def test_a_verdict_that_cannot_be_told_costs_the_others_nothing(worker: RenderWo
 
 def test_a_broker_that_refuses_tickets_costs_no_job(worker: RenderWorker) -> None:
     ids = worker.accept(*named("a", "b", "c", "d", "e"))
-    worker.renderer._tickets = Failing(worker.renderer._tickets, "wake_renderers", OSError("refused"), ALWAYS)  # type: ignore[assignment]
+    worker.renderer._tickets = Failing(worker.renderer._tickets, "wake_renderers", OSError("refused"), ALWAYS)
     worker.work()
     assert [worker.status(id_) for id_ in ids[:4]] == ["succeeded"] * 4
 

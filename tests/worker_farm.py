@@ -1,0 +1,186 @@
+"""A farm without its front door: Valkey, S3 and real worker processes, for tests that hurt them.
+
+Jobs are accepted as the front door accepts them, through the scheduler; tickets are upkeep's affair.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+from redis import Redis
+
+from shared.catalog import load_catalog
+from shared.deliveries import Deliveries
+from shared.ids import new_id
+from shared.images import Images
+from shared.jobs import Job, NewJob
+from shared.records import Records
+from shared.redis_client import connect
+from shared.requests import resolve
+from shared.scheduler import Scheduler
+from shared.settings import Settings
+from shared.storage import Storage
+from tests.servers import wait_until
+
+ACCOUNT = "alice"
+MODEL = "stabilityai/stable-diffusion-xl-base-1.0"
+#: A process imports torch at its start, next to whatever else the machine does.
+START_S = 90.0
+
+
+class Hooks:
+    """A receiver that counts what it is sent, by job."""
+
+    def __init__(self) -> None:
+        hooks = self
+        self.received: Counter[str] = Counter()
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+                hooks.received[body["data"]["id"]] += 1
+                self.send_response(204)
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}/"
+
+    def __enter__(self) -> Hooks:
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+class WorkerFarm:
+    def __init__(self, directory: Path, redis_url: str, s3: Settings, models: Path, hooks: Hooks) -> None:
+        self.redis_url = redis_url
+        self.redis: Redis = connect(redis_url)
+        self.scheduler = Scheduler(self.redis, lease_s=2, max_attempts=3, retry_delay_s=0.5)
+        self.storage = Storage(s3)
+        self.hooks = hooks
+        self._directory = directory
+        self._catalog = load_catalog(Settings().catalog_path)
+        self._processes: list[subprocess.Popen[bytes]] = []
+        self._settings = {
+            "REDIS_URL": redis_url,
+            "S3_ENDPOINT": s3.s3_endpoint,
+            "S3_ACCESS_KEY": s3.s3_access_key,
+            "S3_SECRET_KEY": s3.s3_secret_key,
+            "S3_REGION": s3.s3_region,
+            "MODELS_DIR": str(models),
+            "MODELS_OFFLINE": "1",
+            "MODELS": MODEL,
+            "PRELOAD": MODEL,
+            "LEASE_S": "2",
+            "WATCHDOG_S": "3",
+            "RETRY_DELAY_S": "0.5",
+            "EGRESS_ALLOW": "127.0.0.0/8",
+            "WEBHOOK_RETRY_S": "1,1,1,1",
+        }
+
+    def log(self, role: str) -> str:
+        """What the processes of a role have said."""
+        return (self._directory / f"{role}.log").read_text()
+
+    def start(self, role: str, settings: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
+        """Start a worker process, and wait until it takes tickets."""
+        path = self._directory / f"{role}.log"
+        path.touch()
+        ready_before = path.read_text().count("ready.")
+        values = {f"RENDERMILL_{name}": value for name, value in {**self._settings, **(settings or {})}.items()}
+        with path.open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "worker", role],
+                env={**os.environ, **values, "TMPDIR": str(self._directory)},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+        self._processes.append(process)
+        wait_until(lambda: path.read_text().count("ready.") > ready_before, f"{role} is ready", START_S)
+        return process
+
+    def stop(self) -> None:
+        """Kill whatever still runs."""
+        for process in self._processes:
+            process.kill()
+            process.wait()
+        self.redis.close()
+
+    def accept(self, count: int = 1, *, steps: int = 2, **fields: Any) -> list[str]:
+        """Accept jobs of 256 pixels, each with a webhook; their ids."""
+        jobs = []
+        for seed in range(count):
+            body = {"model": MODEL, "prompt": "a cat", "width": 256, "height": 256, "num_steps": steps, "seed": seed}
+            request, _ = resolve(self._catalog, {**body, **fields})
+            cost = request.cost(self._catalog.find(MODEL))
+            job = NewJob(id=new_id("job"), account=ACCOUNT, request=request, cost=cost, webhook_url=self.hooks.url)
+            jobs.append(job)
+        self.scheduler.enqueue(ACCOUNT, jobs)
+        return [job.id for job in jobs]
+
+    def jobs(self, ids: list[str]) -> list[Job]:
+        return [job for job in Records(self.redis).read(ids) if job is not None]
+
+    def wait_for_progress(self, job_id: str) -> None:
+        """Wait until the job is in the middle of its rendering."""
+        wait_until(lambda: 0.0 < self.jobs([job_id])[0].progress < 0.6, f"{job_id} is being rendered", 60)
+
+    def wait_finished(self, ids: list[str], timeout_s: float = 60) -> None:
+        """Wait until the jobs are finished and their webhooks sent."""
+        wait_until(lambda: all(job.status.is_terminal for job in self.jobs(ids)), "all jobs are finished", timeout_s)
+        wait_until(lambda: all(self.hooks.received[id_] for id_ in ids), "all webhooks are sent", 30)
+
+    def check_history(self, ids: list[str]) -> None:
+        """Every job succeeded, in one terminal event, one webhook, and pictures that are stored."""
+        for job in self.jobs(ids):
+            assert job.status == "succeeded", f"{job.id}: {job.error}"
+            events = [row for _, row in self.redis.xrange(f"rm:events:{job.id}")]
+            assert [row["status"] for row in events].count("succeeded") == 1, events
+            assert events[-1]["status"] == "succeeded"
+            images = Images(self.redis).read(job.images)
+            assert len(images) == job.request.n
+            assert {image.key for image in images.values()} <= set(self.storage.keys(f"outputs/{job.id}/"))
+            deliveries = [
+                delivery
+                for delivery in Deliveries(self.redis).page(ACCOUNT, limit=1000, after=None)[0]
+                if delivery.job == job.id
+            ]
+            assert [delivery.event for delivery in deliveries] == ["job.succeeded"]
+            assert self.hooks.received[job.id] == 1
+        assert self.redis.zcard("rm:leases") == 0
+
+
+@contextmanager
+def worker_farm(directory: Path, redis_url: str, s3: Settings, models: Path) -> Iterator[WorkerFarm]:
+    """A farm whose worker processes the test starts; killed in the end."""
+    with Hooks() as hooks:
+        farm = WorkerFarm(directory, redis_url, s3, models, hooks)
+        try:
+            farm.storage.ensure_bucket()
+            yield farm
+        finally:
+            farm.stop()
+
+
+def end(process: subprocess.Popen[bytes], signum: signal.Signals, timeout_s: float) -> int:
+    """Send a signal and wait; the exit code."""
+    process.send_signal(signum)
+    return process.wait(timeout_s)
