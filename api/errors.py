@@ -78,11 +78,8 @@ def _problem(code: str, detail: str, *, retry: bool = False) -> Problem:
 def _http_problem(error: HTTPException) -> Problem:
     status = error.code or 500
     code = _CODES.get(status, "bad_request" if status < 500 else "internal")
-    # The rest of an unread body would be taken for the next request.
-    headers = {"Connection": "close"} if status == 413 else {}
     allowed: list[str] | None = getattr(error, "valid_methods", None)
-    if allowed:
-        headers["Allow"] = ", ".join(allowed)
+    headers = {"Allow": ", ".join(allowed)} if allowed else {}
     return Problem(
         status=status, code=code, title=ERRORS[code].title, detail=error.description or error.name, headers=headers
     )
