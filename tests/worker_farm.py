@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from redis import Redis
 
@@ -32,6 +32,8 @@ from shared.scheduler import Scheduler
 from shared.settings import Settings
 from shared.storage import Storage
 from tests.servers import wait_until
+
+Kind = TypeVar("Kind", bound="WorkerFarm")
 
 ACCOUNT = "alice"
 MODEL = "stabilityai/stable-diffusion-xl-base-1.0"
@@ -169,10 +171,12 @@ class WorkerFarm:
 
 
 @contextmanager
-def worker_farm(directory: Path, redis_url: str, s3: Settings, models: Path) -> Iterator[WorkerFarm]:
+def worker_farm(
+    directory: Path, redis_url: str, s3: Settings, models: Path, kind: type[Kind] = WorkerFarm
+) -> Iterator[Kind]:
     """A farm whose worker processes the test starts; killed in the end."""
     with Hooks() as hooks:
-        farm = WorkerFarm(directory, redis_url, s3, models, hooks)
+        farm = kind(directory, redis_url, s3, models, hooks)
         try:
             farm.storage.ensure_bucket()
             yield farm

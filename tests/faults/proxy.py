@@ -1,0 +1,61 @@
+"""A TCP proxy whose present connections can be made to hang, as a firewall that forgets them does."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from typing import Self
+
+
+class Proxy:
+    """Forwards every connection to a port of this machine."""
+
+    def __init__(self, port: int) -> None:
+        self._target = port
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        #: One for each generation of connections; set when its connections hang.
+        self._frozen = threading.Event()
+        self._sockets: list[socket.socket] = []
+        self.port: int = self._listener.getsockname()[1]
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._accept, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._listener.close()
+        for one in self._sockets:
+            one.close()
+
+    def freeze(self) -> None:
+        """Forward nothing more on the connections there are, and keep them open; new ones work."""
+        self._frozen.set()
+        self._frozen = threading.Event()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+                server = socket.create_connection(("127.0.0.1", self._target))
+            except OSError:
+                if self._listener.fileno() < 0:
+                    return
+                client.close()  # the target is down: so is whoever connects through here
+                continue
+            self._sockets += [client, server]
+            for source, sink in ((client, server), (server, client)):
+                threading.Thread(target=_forward, args=(source, sink, self._frozen), daemon=True).start()
+
+
+def _forward(source: socket.socket, sink: socket.socket, frozen: threading.Event) -> None:
+    try:
+        while data := source.recv(65536):
+            if frozen.is_set():
+                return
+            sink.sendall(data)
+        # Its end is passed on, unless the connection hangs.
+        if not frozen.is_set():
+            sink.shutdown(socket.SHUT_WR)
+    except OSError:
+        if not frozen.is_set():
+            sink.close()
