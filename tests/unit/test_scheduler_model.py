@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import (
     Bundle,
     RuleBasedStateMachine,
+    initialize,
     invariant,
     multiple,
     precondition,
@@ -36,8 +37,17 @@ MODELS = ("m/one", "m/two")
 ACCOUNTS = ("alice", "bob", "carol")
 IDEMPOTENCY_KEYS = ("k1", "k2")
 MAX_ATTEMPTS = 2
+#: How a worker ends an attempt; to `retry` is a failure that a retry can mend.
+ENDS = ("complete", "retry", "fail", "release", "abandon")
 HOOK = "https://example.test/hook"
 
+limits = st.integers(1, 6)
+#: What becomes of the jobs of a claim at once.
+fates = st.lists(st.sampled_from(["keep", "cancel", "die", *ENDS]), min_size=2, max_size=6)
+#: Where in a list; the least is the first.
+places = st.integers(0, 19)
+#: Mostly one model, so that claims find something.
+models = st.sampled_from([MODELS[0], MODELS[0], MODELS[0], MODELS[1]])
 shapes = st.fixed_dictionaries(
     {
         "lane": st.integers(1, 2),
@@ -100,7 +110,6 @@ class SchedulerMachine(RuleBasedStateMachine):
     """Drives a scheduler and the model side by side. Workers are the leases they hold: a crash is forgetting one."""
 
     jobs = Bundle("jobs")
-    leases = Bundle("leases")
 
     def __init__(self, redis: Redis) -> None:
         super().__init__()
@@ -110,31 +119,36 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.scheduler: Scheduler = new_scheduler(cast(Redis, self.lossy), max_attempts=MAX_ATTEMPTS)
         self.forget_script = Script(redis, "forget")
         self.known: dict[str, Known] = {}
+        #: Every lease there was, the newest first: the dead ones still try to write.
+        self.leases: list[Lease] = []
         self.keys: dict[tuple[str, str], tuple[str, str]] = {}
+
+    @initialize(
+        target=jobs,
+        wanted=st.lists(st.tuples(st.sampled_from(ACCOUNTS), shapes), min_size=6, max_size=12),
+    )
+    def fill_the_queue(self, wanted: list[tuple[str, dict[str, Any]]]) -> Any:
+        return multiple(*(id_ for account, shape in wanted for id_ in self._enqueue(account, MODELS[0], [shape])))
 
     # ── What clients do ──
 
     @rule(
         target=jobs,
         account=st.sampled_from(ACCOUNTS),
-        model=st.sampled_from(MODELS),
+        model=models,
         wanted=st.lists(shapes, min_size=1, max_size=4),
         lossy=st.booleans(),
     )
     def enqueue(self, account: str, model: str, wanted: list[dict[str, Any]], lossy: bool) -> Any:
-        new = [new_job(account, model=model, **shape) for shape in wanted]
         self.lossy.losing = lossy
+        return multiple(*self._enqueue(account, model, wanted))
+
+    def _enqueue(self, account: str, model: str, wanted: list[dict[str, Any]]) -> list[str]:
+        new = [new_job(account, model=model, **shape) for shape in wanted]
         self.scheduler.enqueue(account, new)
         for job in new:
             self._accepted(job)
-        return multiple(*(job.id for job in new))
-
-    @rule(jobs_=st.lists(jobs, min_size=1, max_size=3))
-    def enqueue_again(self, jobs_: list[str]) -> None:
-        for job_id in jobs_:
-            if job_id in self.known:
-                job = self.known[job_id].job
-                self.scheduler.enqueue(job.account, [job])
+        return [job.id for job in new]
 
     @rule(
         target=jobs,
@@ -196,14 +210,21 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     # ── What workers do ──
 
-    @rule(
-        target=leases,
-        model=st.sampled_from(MODELS),
-        worker=st.sampled_from(["w1", "w2"]),
-        limit=st.integers(1, 6),
-        lossy=st.booleans(),
-    )
-    def claim(self, model: str, worker: str, limit: int, lossy: bool) -> Any:
+    # Three rules, for what follows a claim is what there is to see, and Hypothesis takes each rule as often as another.
+    @rule(model=models, limit=limits, fates=fates, lossy=st.booleans())
+    def first_worker_claims(self, model: str, limit: int, fates: list[str], lossy: bool) -> None:
+        self._claim(model, "w1", limit, fates, lossy)
+
+    @rule(model=models, limit=limits, fates=fates, lossy=st.booleans())
+    def second_worker_claims(self, model: str, limit: int, fates: list[str], lossy: bool) -> None:
+        self._claim(model, "w2", limit, fates, lossy)
+
+    @rule(limit=limits, fates=fates)
+    def both_workers_claim(self, limit: int, fates: list[str]) -> None:
+        self._claim(MODELS[0], "w1", limit, fates, lossy=False)
+        self._claim(MODELS[0], "w2", limit, fates[::-1], lossy=False)
+
+    def _claim(self, model: str, worker: str, limit: int, fates: list[str], lossy: bool) -> None:
         self.lossy.losing = lossy
         claim = self.scheduler.claim(model, worker, max_images=limit)
         for late in [known for known in self.known.values() if known.late and known.in_queue]:
@@ -217,7 +238,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         assert claim.queued == len(claimable) - len(taken)
         if not taken:
             assert all(known.late for known in claimable)
-            return multiple()
+            return
         self._check_batch(taken, claimable, limit)
         for known, lease in zip(taken, claim.leases, strict=True):
             known.become(JobStatus.RUNNING)
@@ -225,7 +246,14 @@ class SchedulerMachine(RuleBasedStateMachine):
             assert lease.attempt == known.attempt, "attempt numbers rise by one"
             assert lease.request == known.job.request
             assert lease.account == known.job.account
-        return multiple(*claim.leases)
+        self.leases = claim.leases + self.leases
+        for lease, fate in zip(claim.leases, fates, strict=False):
+            if fate == "cancel":
+                self.cancel(lease.id, own=True, lossy=lossy)
+            elif fate == "die":
+                self._lose([lease])
+            elif fate != "keep":
+                self._end(lease, fate, lossy)
 
     def _check_batch(self, taken: Sequence[Known], claimable: Sequence[Known], limit: int) -> None:
         assert all(known in claimable and not known.late for known in taken)
@@ -239,8 +267,10 @@ class SchedulerMachine(RuleBasedStateMachine):
                 : sum(known.queue == queue for known in taken)
             ], "within a flow and lane, jobs are taken in the order of acceptance"
 
-    @rule(held=st.lists(leases, min_size=1, max_size=4, unique=True), lossy=st.booleans())
-    def renew(self, held: list[Lease], lossy: bool) -> None:
+    @precondition(lambda self: self.leases)
+    @rule(first=places, lossy=st.booleans())
+    def renew(self, first: int, lossy: bool) -> None:
+        held = self.leases[first % len(self.leases) :][:4]
         self.lossy.losing = lossy
         answers = self.scheduler.renew({lease: Progress(Stage.RENDERING, 0.5) for lease in held})
         for lease in held:
@@ -250,83 +280,88 @@ class SchedulerMachine(RuleBasedStateMachine):
             else:
                 assert answers[lease] is (Renewal.CANCELED if known.cancel else Renewal.HELD)
 
-    @rule(lease=leases, lossy=st.booleans())
-    def complete(self, lease: Lease, lossy: bool) -> None:
+    @precondition(lambda self: self.leases)
+    @rule(place=places, end=st.sampled_from(ENDS), lossy=st.booleans())
+    def end_attempt(self, place: int, end: str, lossy: bool) -> None:
+        self._end(self.leases[place % len(self.leases)], end, lossy)
+
+    def _end(self, lease: Lease, end: str, lossy: bool) -> None:
         known = self.known.get(lease.id)
         self.lossy.losing = lossy
-        done = complete(self.scheduler, lease)
-        if known is None:
-            assert not done
-        elif known.holds(lease):
-            known.end_attempt(JobStatus.SUCCEEDED)
-            assert done is (known.status is JobStatus.SUCCEEDED)
-        else:
+        if known is not None and known.holds(lease):
+            # Where the first reply is lost, the repeated call hears of a lease that is over, but for `complete`.
+            self._end_live(known, lease, end, heard=not lossy)
+        elif end == "complete":
             # A repeated call is told what the first one was told.
-            assert done is (known.status is JobStatus.SUCCEEDED and known.attempt == lease.attempt)
-
-    @rule(lease=leases, retriable=st.booleans(), lossy=st.booleans())
-    def fail(self, lease: Lease, retriable: bool, lossy: bool) -> None:
-        known = self.known.get(lease.id)
-        self.lossy.losing = lossy
-        status = self.scheduler.fail(lease, "out_of_memory", 'no "memory"', retriable=retriable)
-        if known is None or not known.holds(lease):
-            assert status is None
-            return
-        if known.cancel:
-            known.become(JobStatus.CANCELED)
-        elif retriable and known.may_try_again():
-            known.become(JobStatus.QUEUED, delayed=True)
+            won = known is not None and known.status is JobStatus.SUCCEEDED and known.attempt == lease.attempt
+            assert complete(self.scheduler, lease) is won
+        elif end == "release":
+            assert not self.scheduler.release(lease)
+        elif end == "abandon":
+            assert not self.scheduler.abandon(lease)
         else:
-            known.become(JobStatus.FAILED)
-        assert status is (None if lossy else known.status)
+            assert self.scheduler.fail(lease, "out_of_memory", "full", retriable=end == "retry") is None
 
-    @rule(lease=leases, lossy=st.booleans())
-    def release(self, lease: Lease, lossy: bool) -> None:
-        known = self.known.get(lease.id)
-        self.lossy.losing = lossy
-        released = self.scheduler.release(lease)
-        if known is None or not known.holds(lease):
-            assert not released
-            return
-        if not known.cancel:
-            known.releases += 1
-        known.end_attempt(JobStatus.QUEUED)
-        assert released is not lossy
+    def _end_live(self, known: Known, lease: Lease, end: str, *, heard: bool) -> None:
+        match end:
+            case "complete":
+                done = complete(self.scheduler, lease)
+                known.end_attempt(JobStatus.SUCCEEDED)
+                assert done is (known.status is JobStatus.SUCCEEDED)
+            case "release":
+                assert self.scheduler.release(lease) is heard
+                known.releases += not known.cancel
+                known.end_attempt(JobStatus.QUEUED)
+            case "abandon":
+                assert self.scheduler.abandon(lease) is (heard and known.cancel)
+                if known.cancel:
+                    known.become(JobStatus.CANCELED)
+            case _:
+                status = self.scheduler.fail(lease, "out_of_memory", 'no "memory"', retriable=end == "retry")
+                if known.cancel:
+                    known.become(JobStatus.CANCELED)
+                elif end == "retry" and known.may_try_again():
+                    known.become(JobStatus.QUEUED, delayed=True)
+                else:
+                    known.become(JobStatus.FAILED)
+                assert status is (known.status if heard else None)
 
-    @rule(lease=leases, lossy=st.booleans())
-    def abandon(self, lease: Lease, lossy: bool) -> None:
-        known = self.known.get(lease.id)
+    @precondition(lambda self: any(known.attempt > 1 and not known.in_queue for known in self.known.values()))
+    @rule(data=st.data(), lossy=st.booleans())
+    def zombie_wakes_up(self, data: st.DataObject, lossy: bool) -> None:
+        # The worker of an attempt before the last one: whatever it writes changes nothing, as the invariant checks.
+        known = data.draw(st.sampled_from([k for k in self.known.values() if k.attempt > 1 and not k.in_queue]))
+        zombie = Lease(
+            id=known.job.id,
+            attempt=data.draw(st.integers(1, known.attempt - 1)),
+            account=known.job.account,
+            name=None,
+            request=known.job.request,
+            cost=known.job.cost,
+            queued_s=0,
+        )
         self.lossy.losing = lossy
-        abandoned = self.scheduler.abandon(lease)
-        if known is None or not known.holds(lease) or not known.cancel:
-            assert not abandoned
-            return
-        known.become(JobStatus.CANCELED)
-        assert abandoned is not lossy
+        assert self.scheduler.renew({zombie: Progress(Stage.RENDERING, 0.9)}) == {zombie: Renewal.LOST}
+        assert self.scheduler.fail(zombie, "render_failed", "too late", retriable=False) is None
+        assert not self.scheduler.release(zombie)
+        assert not self.scheduler.abandon(zombie)
+        assert not complete(self.scheduler, zombie)
 
     # ── What time does ──
 
-    @precondition(lambda self: any(known.status is JobStatus.RUNNING for known in self.known.values()))
-    @rule(data=st.data(), more=st.booleans())
-    def leases_end(self, data: st.DataObject, more: bool) -> None:
-        running = [known for known in self.known.values() if known.status is JobStatus.RUNNING]
-        ended = running if more else [data.draw(st.sampled_from(running))]
+    @precondition(lambda self: self.leases)
+    @rule(first=places)
+    def workers_die(self, first: int) -> None:
+        self._lose(self.leases[first % len(self.leases) :][:2])
+
+    def _lose(self, lost: list[Lease]) -> None:
+        ended = [self.known[lease.id] for lease in lost if lease.id in self.known and self.known[lease.id].holds(lease)]
         for known in ended:
             let_pass(self.redis, "leases", known.job.id)
+        self.lossy.losing = False
         assert self.scheduler.sweep().leases_ended == len(ended)
         for known in ended:
             known.end_attempt(JobStatus.QUEUED if known.may_try_again() else JobStatus.FAILED)
-        self._swept()
-
-    @precondition(lambda self: any(known.delayed for known in self.known.values()))
-    @rule()
-    def retries_are_due(self) -> None:
-        delayed = [known for known in self.known.values() if known.delayed]
-        for known in delayed:
-            let_pass(self.redis, "delayed", known.job.id)
-        assert self.scheduler.sweep().retries == len(delayed)
-        for known in delayed:
-            known.delayed = False
         self._swept()
 
     @rule(job_id=jobs)
@@ -336,10 +371,16 @@ class SchedulerMachine(RuleBasedStateMachine):
             let_pass(self.redis, "deadlines", job_id)
             known.late = True
 
-    @rule()
-    def sweep(self) -> None:
+    @rule(retries_are_due=st.booleans())
+    def sweep(self, retries_are_due: bool) -> None:
         late = sum(known.late for known in self.known.values())
-        assert self.scheduler.sweep().expired == late
+        due = [known for known in self.known.values() if known.delayed and retries_are_due]
+        for known in due:
+            let_pass(self.redis, "delayed", known.job.id)
+            known.delayed = False
+        self.lossy.losing = False
+        swept = self.scheduler.sweep()
+        assert (swept.leases_ended, swept.retries, swept.expired) == (0, len(due), late)
         self._swept()
 
     def _swept(self) -> None:
@@ -446,12 +487,7 @@ class SchedulerMachine(RuleBasedStateMachine):
                 assert all(complete(self.scheduler, lease) for lease in leases)
         state = State(self.redis)
         assert all(JobStatus(record["status"]).is_terminal for record in state.kind("job").values())
-        left = {
-            kind
-            for kind in state.kinds
-            if kind in {"queue", "lanes", "lane", "flows", "leases", "delayed", "deadlines"}
-        }
-        assert not left
+        assert not state.kinds.keys() & {"queue", "lanes", "lane", "flows", "leases", "delayed", "deadlines"}
 
 
 class State:
@@ -506,5 +542,5 @@ def test_no_interleaving_loses_a_job_or_finishes_it_twice(redis: Redis) -> None:
     run_state_machine_as_test(
         lambda: SchedulerMachine(redis),
         # On two slow cores a step takes about 5 ms on fakeredis, half of it for the comparison.
-        settings=settings(max_examples=40 * EFFORT, stateful_step_count=40, deadline=None, derandomize=EFFORT == 1),
+        settings=settings(max_examples=60 * EFFORT, stateful_step_count=50, deadline=None, derandomize=EFFORT == 1),
     )
