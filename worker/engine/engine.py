@@ -123,7 +123,10 @@ class Engine:
                     callback_on_step_end_tensor_inputs=[],
                     output_type="pt",
                 )
-                return pictures_of(output.images)
+                images = pictures_of(output.images)
+                if len(images) != len(items):
+                    raise JobFailure("render_failed", f"{len(images)} pictures came out for {len(items)} asked for.")
+                return images
         except (JobFailure, _InterruptedError):
             raise
         except Exception as error:

@@ -145,3 +145,12 @@ def test_a_picture_that_is_not_a_number_is_invalid_output(tiny_models: Path, tmp
     with pytest.raises(JobFailure) as failure:
         render(engine, [item(request(SCHNELL))])
     assert failure.value.code == "invalid_output"
+
+
+def test_a_pipeline_that_makes_too_few_pictures_is_render_failed(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(PICTURES_OF, lambda tensor: pictures_of(tensor)[1:])
+    with pytest.raises(JobFailure) as failure:
+        render(engine, [item(request(LIGHTNING))])
+    assert failure.value.code == "render_failed"
