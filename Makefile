@@ -22,7 +22,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	  { echo "$(PYTHON) cannot make virtual environments (Debian, Ubuntu: apt install python3-venv)." >&2; exit 1; }
 	@echo "Installing into $(VENV): a few minutes at the first time."
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[worker,embedded,dev]'
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[worker,embedded,dev]'
 	@touch $@
 
 setup: $(VENV)/.installed  ## Create the virtual environment
