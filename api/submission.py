@@ -39,8 +39,10 @@ class Submitted:
         return {"Idempotent-Replayed": "true"} if self.replayed else {}
 
 
-def submit(body: Mapping[str, Any], *, mask_meaning: MaskMeaning = MaskMeaning.WHITE) -> Submitted:
+def submit(body: dict[str, Any], *, mask_meaning: MaskMeaning = MaskMeaning.WHITE) -> Submitted:
     """Accept a job of the current account. `body` has the fields of `JobBody`, checked; images may be bytes as well.
+
+    Its images are taken out of it once they are stored, so that a client that waits does not keep them in memory.
 
     The `Idempotency-Key` of the current request is honoured. Raises RequestInvalid, naming every wrong field, and
     whatever Redis and S3 raise.
@@ -54,6 +56,8 @@ def submit(body: Mapping[str, Any], *, mask_meaning: MaskMeaning = MaskMeaning.W
     images = InputImages.read(farm, account(), body, mask_meaning)
     job_id = new_id("job")
     images.store(farm.storage, job_id)
+    for name in images.files:
+        del body[name]
     job = _new_job(farm, job_id, body, images.placed(render, job_id), [*warnings, *images.warnings])
     accepted = job_id
     try:

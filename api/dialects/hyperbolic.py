@@ -100,7 +100,7 @@ class HyperbolicAnswerSchema(Schema):
 @hyperbolic.describes(summary="Generate an image")
 def generate(body: dict[str, Any]) -> Response:
     names = dict(_NAMES)
-    job = {name: body[name] for name in body.keys() - {"model_name", "backend", "enable_refiner"}}
+    job = {name: body.pop(name) for name in body.keys() - {"model_name", "backend", "enable_refiner"}}
     for name, other in _PAIRS:
         if job.get(name) is None and job.get(other) is not None:
             job[name], names[name] = job[other], other

@@ -115,8 +115,8 @@ def _load(schema: type[Schema], data: Any) -> dict[str, Any]:
     return loaded
 
 
-def _job(body: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a job."""
+def _job(body: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a job. The images leave `body`: they are kept no longer than `submit` needs them."""
     width, height = body.get("size") or (None, None)
     quality = body.get("output_compression")
     return {
@@ -129,8 +129,8 @@ def _job(body: Mapping[str, Any]) -> dict[str, Any]:
         "guidance_scale": body.get("guidance_scale"),
         "seed": body.get("seed"),
         "n": body.get("n"),
-        "input_image": body.get("image"),
-        "mask_image": body.get("mask"),
+        "input_image": body.pop("image", None),
+        "mask_image": body.pop("mask", None),
         "output_format": body.get("output_format") or "png",
         # Theirs begins at 0, ours at 1.
         "output_quality": None if quality is None else max(1, quality),
@@ -140,7 +140,7 @@ def _job(body: Mapping[str, Any]) -> dict[str, Any]:
 # What goes out
 
 
-def _answer(body: Mapping[str, Any], kind: str) -> Response:
+def _answer(body: dict[str, Any], kind: str) -> Response:
     if body.get("stream"):
         return stream_images(_job(body), names=_NAMES, kind=kind, quality=_quality(body))
     as_links = _wants_links(body)

@@ -31,7 +31,7 @@ NO_USAGE = {
 _HEARTBEAT_S = 10.0
 
 
-def stream_images(job: Mapping[str, Any], *, names: Mapping[str, str], kind: str, quality: str) -> Response:
+def stream_images(job: dict[str, Any], *, names: Mapping[str, str], kind: str, quality: str) -> Response:
     """Hand the job in, and send an event `<kind>.completed` for each of its pictures.
 
     What is wrong with the request is raised before anything is sent; what goes wrong later becomes an event.

@@ -41,7 +41,7 @@ class Rendered:
 
 
 def render(
-    body: Mapping[str, Any], *, names: Mapping[str, str], mask_meaning: MaskMeaning = MaskMeaning.WHITE
+    body: dict[str, Any], *, names: Mapping[str, str], mask_meaning: MaskMeaning = MaskMeaning.WHITE
 ) -> Rendered:
     """Hand in a job with the fields `body`, and wait for it unless `Prefer: respond-async` says otherwise.
 
@@ -67,7 +67,7 @@ def render(
     raise too_late(submitted.job)
 
 
-def submit_as(body: Mapping[str, Any], names: Mapping[str, str], mask_meaning: MaskMeaning) -> Submitted:
+def submit_as(body: dict[str, Any], names: Mapping[str, str], mask_meaning: MaskMeaning) -> Submitted:
     """Hand in a job; what is wrong with it is told in the dialect's names."""
     with _errors_named(names):
         return submit(body, mask_meaning=mask_meaning)
