@@ -18,6 +18,9 @@ STORE_SECONDS = Histogram(
 WEBHOOK_ATTEMPTS = Counter(
     "rendermill_webhook_attempts_total", "Attempts to deliver a webhook, by what came of them.", ["result"]
 )
+WEBHOOKS_POSTPONED = Counter(
+    "rendermill_webhooks_postponed_total", "Times a webhook was put off because its account was slow to answer lately."
+)
 WEBHOOK_SECONDS = Histogram(
     "rendermill_webhook_seconds",
     "How long receivers took to answer.",

@@ -23,8 +23,8 @@ _log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-#: A restart of Redis that replays a large append-only file takes about this long; a picture is worth the wait.
-_REDIS_PATIENCE_S = 60.0
+#: Longer than a restart of Redis that replays a large append-only file; a finished picture is worth the wait.
+_REDIS_PATIENCE_S = 120.0
 
 
 class Outcomes:

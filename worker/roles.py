@@ -148,7 +148,7 @@ class UpkeepRole:
             timeout_s=config.webhook_timeout_s,
             retries_s=config.webhook_retries,
         )
-        sweeper = Sweeper(scheduler, Tickets(redis, celery_app.send_ticket), deliveries)
+        sweeper = Sweeper(redis, scheduler, Tickets(redis, celery_app.send_ticket), deliveries)
         tidier = Tidier(redis, deliveries=deliveries, storage=Storage(config), retention_s=config.retention_s)
         self._duties = [
             Duty("sweeping", sweeper.sweep, SWEEP_EVERY_S),

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from redis import Redis
 from redis.exceptions import RedisError
 
 from shared.deliveries import Deliveries
@@ -24,9 +25,12 @@ _log = logging.getLogger(__name__)
 
 #: How often leases, retries, deadlines, tickets and due webhooks are looked at.
 SWEEP_EVERY_S = 1.0
-#: After a failure. Also what live workers have, once Redis is back from a long absence, to renew their leases before
-#: the sweeper takes them for dead.
-_PAUSE_S = 3.0
+#: After a failure.
+_PAUSE_S = 1.0
+#: Redis was away when its last answer is this old; no lease ends in a shorter time, for they are renewed all the while.
+_ABSENCE_S = 3.0
+#: What live workers have, once Redis is back, to renew their leases before the sweeper takes them for dead.
+_GRACE_S = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +65,20 @@ class Duty:
 class Sweeper:
     """Repairs what time has broken, and sees that tickets wait where work does."""
 
-    def __init__(self, scheduler: Scheduler, tickets: Tickets, deliveries: Deliveries) -> None:
+    def __init__(self, redis: Redis, scheduler: Scheduler, tickets: Tickets, deliveries: Deliveries) -> None:
+        self._redis = redis
+        self._answered_at = time.monotonic()
         self._scheduler = scheduler
         self._tickets = tickets
         self._deliveries = deliveries
 
     def sweep(self) -> None:
         """Bring back jobs of lost workers, start retries, expire what is late."""
+        self._redis.ping()
+        if time.monotonic() - self._answered_at > _ABSENCE_S:
+            time.sleep(_GRACE_S)
         swept = self._scheduler.sweep()
+        self._answered_at = time.monotonic()
         if swept.leases_ended:
             _log.warning("%d leases ended without their worker", swept.leases_ended)
 

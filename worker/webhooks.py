@@ -100,6 +100,7 @@ class WebhookSender:
             return
         with self._lanes.place(delivery.account) as free:
             if not free:
+                metrics.WEBHOOKS_POSTPONED.inc()
                 self._deliveries.postpone(delivery.id, _POSTPONED_S * random.uniform(1, 2))
                 return
             started = time.time()

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import pytest
 from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from shared.deliveries import Deliveries
+from shared.jobs import Stage
+from shared.scheduler import Progress
 from shared.storage import StorageError
 from shared.tickets import Tickets
 from tests.scheduling import MODEL, complete, let_pass, new_job, new_scheduler
@@ -29,7 +32,7 @@ class Broker:
 
 @pytest.fixture
 def sweeper(redis: Redis) -> Sweeper:
-    return Sweeper(new_scheduler(redis), Tickets(redis, Broker(redis).send), Deliveries(redis))
+    return Sweeper(redis, new_scheduler(redis), Tickets(redis, Broker(redis).send), Deliveries(redis))
 
 
 def test_work_without_a_ticket_gets_one_and_only_one(redis: Redis, sweeper: Sweeper) -> None:
@@ -65,6 +68,36 @@ def test_a_lost_workers_jobs_come_back(redis: Redis, sweeper: Sweeper) -> None:
     sweeper.sweep()
     sweeper.wake()
     assert redis.llen(f"render.{MODEL}") == 1
+
+
+def test_after_redis_was_away_live_workers_may_renew_before_leases_are_ended(
+    redis: Redis, sweeper: Sweeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scheduler = new_scheduler(redis)
+    scheduler.enqueue("alice", [new_job(), new_job()])
+    living, dead = scheduler.claim(MODEL, "worker-1", max_images=2).leases
+    slept: list[float] = []
+
+    class Clock:
+        now = time.monotonic()
+
+        def monotonic(self) -> float:
+            return self.now
+
+        def sleep(self, seconds: float) -> None:
+            slept.append(seconds)
+            scheduler.renew({living: Progress(Stage.RENDERING, 0.5)})
+
+    clock = Clock()
+    monkeypatch.setattr(upkeep, "time", clock)
+    sweeper.sweep()
+    assert not slept
+    for lease in (living, dead):
+        let_pass(redis, "leases", lease.id)
+    clock.now += 60
+    sweeper.sweep()
+    assert slept == [3]
+    assert redis.zrange("rm:leases", 0, -1) == [living.id]
 
 
 def test_several_sweepers_at_once_bring_a_job_back_once(redis: Redis, sweeper: Sweeper) -> None:
