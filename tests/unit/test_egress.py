@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -212,3 +214,24 @@ def test_a_closed_port_and_an_unknown_name_are_errors_of_httpx(monkeypatch: pyte
         monkeypatch.setattr("shared.egress.socket.getaddrinfo", fails)
         with pytest.raises(httpx.NetworkError, match="cannot be resolved"):
             http.get("https://nobody.example/")
+
+
+def test_the_name_and_not_the_address_goes_into_the_tls_handshake(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shared.egress.socket.getaddrinfo", resolver(["127.0.0.1"]))
+    names: list[str | None] = []
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.sni_callback = lambda _socket, name, _context: names.append(name)
+
+    def shake_hands(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        # It has no certificate, so the handshake ends once the name was told.
+        with connection, contextlib.suppress(ssl.SSLError):
+            tls.wrap_socket(connection, server_side=True)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=shake_hands, args=(listener,))
+        thread.start()
+        with egress.client(LOOPBACK, 5) as http, pytest.raises(httpx.NetworkError):
+            http.get(f"https://receiver.example:{listener.getsockname()[1]}/")
+        thread.join()
+    assert names == ["receiver.example"]
