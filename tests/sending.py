@@ -62,8 +62,8 @@ class Sending:
     def due_in_s(self, job_id: str) -> float | None:
         """Seconds until the delivery is tried again; None where it is over."""
         due = self.redis.zscore("rm:due", self.delivery(job_id).id)
-        seconds, _ = self.redis.time()
-        return None if due is None else due / 1000 - seconds
+        seconds, microseconds = self.redis.time()
+        return None if due is None else due / 1000 - seconds - microseconds / 1e6
 
     def make_due(self) -> None:
         """Make every waiting delivery due at once."""
