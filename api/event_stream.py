@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from flask import Response, json, stream_with_context
@@ -32,15 +32,10 @@ def hold_place() -> None:
         )
 
 
-def event_stream(messages: Iterable[str], headers: dict[str, str] | None = None) -> Response:
+def event_stream(messages: Iterator[str], headers: dict[str, str] | None = None) -> Response:
     """A response that sends the messages as they come. A place must be held; it is given back at the end."""
-    waiters = services().waiters
-
-    def held() -> Iterator[str]:
-        yield from messages
-
-    response = Response(stream_with_context(held()), content_type="text/event-stream", headers=headers)
-    response.call_on_close(waiters.release)
+    response = Response(stream_with_context(messages), content_type="text/event-stream", headers=headers)
+    response.call_on_close(services().waiters.release)
     # Proxies that collect answers would keep events back.
     response.headers["X-Accel-Buffering"] = "no"
     return response

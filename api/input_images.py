@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any, Self
@@ -14,7 +15,7 @@ from api.image_sources import image_bytes
 from api.services import Services
 from shared.errors import RequestInvalid
 from shared.requests import RenderRequest
-from shared.storage import CONTENT_TYPES, Storage
+from shared.storage import CONTENT_TYPES, Storage, StorageError
 
 
 class MaskMeaning(Enum):
@@ -75,8 +76,14 @@ class InputImages:
         return replace(render, input_image=keys.get("input_image"), mask_image=keys.get("mask_image"))
 
     def store(self, storage: Storage, job_id: str) -> None:
-        for name, data in self.files.items():
-            storage.put(_key(job_id, name), data, CONTENT_TYPES["png"])
+        """Put all of them where `placed` says, or none."""
+        try:
+            for name, data in self.files.items():
+                storage.put(_key(job_id, name), data, CONTENT_TYPES["png"])
+        except StorageError:
+            with suppress(StorageError):
+                self.remove(storage, job_id)
+            raise
 
     def remove(self, storage: Storage, job_id: str) -> None:
         """Take back what `store` did."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from tests.unit.api.conftest import Post
 
@@ -258,3 +259,24 @@ def test_a_storage_that_is_away_is_503_and_worth_a_retry(client: FlaskClient, su
     problem(answer, 503, "not_ready")
     assert int(answer.headers["Retry-After"]) > 0
     assert client.get("/v1/jobs").json["data"] == []
+
+
+@pytest.mark.parametrize("path", ["/v1/jobs", "/v1/images/generations", "/v1/image/generation", "/v1/images/imagine"])
+def test_a_redis_that_is_away_is_503_in_every_shape(
+    client: FlaskClient, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: Any) -> None:
+        raise RedisConnectionError("redis://:password@host is away")
+
+    monkeypatch.setattr("shared.accounts.Accounts.account_of", away)
+    answer = client.post(path, json={})
+    assert answer.status_code == 503
+    assert int(answer.headers["Retry-After"]) > 0
+    assert "password" not in answer.text
+
+
+def test_what_is_wrong_with_half_a_request_is_not_blamed_on_the_other_half(client: FlaskClient) -> None:
+    body = {"model": "flux-fill", "prompt": "x", "input_image": 5, "mask_image": "aGk="}
+    assert problem(client.post("/v1/jobs", json=body), 422, "invalid")["errors"] == {
+        "input_image": ["must be a string"]
+    }

@@ -12,6 +12,7 @@ import pytest
 from flask.testing import FlaskClient
 from PIL import Image
 
+from shared.storage import StorageError
 from tests.fake_worker import FakeWorker
 from tests.memory_storage import MemoryStorage
 from tests.unit.api import pictures
@@ -250,3 +251,16 @@ def test_a_mask_needs_an_image_and_a_model_that_takes_it(submit: Post) -> None:
     assert list(submit(model="flux-fill", mask_image=mask).json["errors"]) == ["input_image"]
     answer = submit(input_image=mask, mask_image=mask)
     assert (answer.json["code"], list(answer.json["errors"])) == ("unsupported_parameter", ["mask_image"])
+
+
+def test_where_one_image_cannot_be_stored_none_is_left(
+    submit: Post, storage: MemoryStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def put_images_only(self: MemoryStorage, key: str, data: bytes, _: str) -> None:
+        if key.endswith("mask.png"):
+            raise StorageError("the disk is full")
+        self.objects[key] = data
+
+    monkeypatch.setattr(MemoryStorage, "put", put_images_only)
+    assert fill(submit, Image.new("L", (64, 48), 255)).status_code == 503
+    assert not storage.objects
