@@ -2,51 +2,67 @@
 --
 -- ARGV[1]  job id
 --
--- Answers {jobs that will be served before it, estimated; predicted seconds of work of those jobs and its own;
--- measured rate as a string}, or {-1} where it waits in no queue.
+-- Answers {jobs that will be served before it, estimated; predicted seconds of work of those jobs and its own, as a
+-- string; measured rate as a string}, or {-1} where it waits in no queue.
 --
--- In its own flow the jobs accepted earlier come first. Another flow's jobs come first until that flow's tag
--- passes the tag at which this job will be served; with more flows than are looked at, the rest counts like these.
+-- In its own flow the jobs accepted earlier come first. Another flow's jobs come first until that flow's tag passes
+-- the tag at which this job will be served. What is not looked at counts like what is: flows beyond the first, lanes
+-- of a flow beyond its first, and jobs of a lane beyond its head. That batches ride along is left out: it moves a job
+-- by a batch in a queue of one lane, and by more where lanes are mixed.
 
-local LOOKAHEAD = 64
+-- Mostly some hundred commands, for this is asked whenever a job is looked at.
+local FLOWS_SEEN, LANES_SEEN = 48, 8
 
 local job = read_job(ARGV[1])
-if not job or job.status ~= 'queued' or not redis.call('ZSCORE', queue_key(job), job.id) then
+if not job or job.status ~= 'queued' or job.stage == 'retrying' then
   return { -1 }
 end
 
-local function jobs_of(flow, below)
-  local lanes = redis.call('ZRANGE', key('lanes', job.model, flow), 0, LOOKAHEAD - 1)
-  local count = 0
+-- The jobs of a flow with a sequence number up to `most`, and the mean cost of its jobs.
+local function backlog_of(flow, most)
+  local lanes_key = key('lanes', job.model, flow)
+  local lanes = redis.call('ZRANGE', lanes_key, 0, LANES_SEEN - 1)
+  local all, cost, below = 0, 0, 0
   for _, lane in ipairs(lanes) do
-    count = count + redis.call('ZCOUNT', key('queue', job.model, flow, lane), '-inf', below)
+    local queue = key('queue', job.model, flow, lane)
+    local jobs = redis.call('ZCARD', queue)
+    local head = redis.call('ZRANGE', queue, 0, 0)[1]
+    all = all + jobs
+    cost = cost + jobs * tonumber(redis.call('HGET', key('job', head), 'cost') or job.cost)
+    below = below + (most == '+inf' and jobs or redis.call('ZCOUNT', queue, '-inf', most))
   end
-  return count
+  return below * redis.call('ZCARD', lanes_key) / #lanes, cost / all
 end
 
-local state = redis.call('HMGET', key('model', job.model), 'queued', 'queued_cost', 'rate')
-local queued = math.max(1, tonumber(state[1] or 1))
-local mean_cost = tonumber(state[2] or 0) / 1e6 / queued
+-- How many turns a flow has before the tag `served_at`; at the same tag, flows come in the order of their names.
+local function turns_before(served_at, flow, tag, cost)
+  local turns = (served_at - tag) * weight_of(flow) / cost
+  local whole = math.floor(turns + 1e-9)
+  local has_one_more = turns - whole > 1e-9 or flow < job.flow
+  return math.max(0, whole + (has_one_more and 1 or 0))
+end
 
-local ahead = jobs_of(job.flow, '(' .. job.seq)
-local served_at = tag_of(job.model, job.flow) + ahead * mean_cost / weight_of(job.flow)
+local ahead, own_cost = backlog_of(job.flow, '(' .. job.seq)
+local work = ahead * own_cost
+local served_at = tag_of(job.model, job.flow) + work / weight_of(job.flow)
 
-local others = redis.call('ZRANGE', key('flows', job.model), 0, LOOKAHEAD, 'WITHSCORES')
-local seen, before = 0, 0
-for i = 1, #others, 2 do
-  local flow, tag = others[i], tonumber(others[i + 1])
+-- Its own flow is among those below, and so one more than are to be seen is asked for.
+local flows = redis.call('ZRANGEBYSCORE', key('flows', job.model), '-inf', exact(served_at), 'WITHSCORES',
+  'LIMIT', 0, FLOWS_SEEN + 1)
+local seen, others, others_work = 0, 0, 0
+for i = 1, #flows, 2 do
+  local flow, tag = flows[i], tonumber(flows[i + 1])
   if flow ~= job.flow then
-    seen = seen + 1
-    if tag <= served_at and mean_cost > 0 then
-      local turns = math.floor((served_at - tag) * weight_of(flow) / mean_cost) + 1
-      before = before + math.min(turns, jobs_of(flow, '+inf'))
-    end
+    local jobs, cost = backlog_of(flow, '+inf')
+    jobs = math.min(jobs, turns_before(served_at, flow, tag, cost))
+    seen, others, others_work = seen + 1, others + jobs, others_work + jobs * cost
   end
 end
-local flows = redis.call('ZCARD', key('flows', job.model)) - 1
-if seen > 0 and flows > seen then
-  before = before * flows / seen
+if seen > 0 then
+  local share = (redis.call('ZCOUNT', key('flows', job.model), '-inf', exact(served_at)) - 1) / seen
+  ahead, work = ahead + others * share, work + others_work * share
 end
 
-ahead = math.min(queued - 1, math.floor(ahead + before))
-return { ahead, exact(ahead * mean_cost + tonumber(job.cost)), state[3] or '1' }
+local state = redis.call('HMGET', key('model', job.model), 'queued', 'rate')
+ahead = math.min(tonumber(state[1]) - 1, math.floor(ahead + 0.5))
+return { ahead, exact(work + tonumber(job.cost)), state[2] or '1' }

@@ -42,8 +42,9 @@ ENDS = ("complete", "retry", "fail", "release", "abandon")
 HOOK = "https://example.test/hook"
 
 limits = st.integers(1, 6)
-#: What becomes of the jobs of a claim at once.
-fates = st.lists(st.sampled_from(["keep", "cancel", "die", *ENDS]), min_size=2, max_size=6)
+#: What becomes of each job of a claim at once: whether its owner calls it off, and how its attempt goes on.
+Fate = tuple[bool, str]
+fates = st.lists(st.tuples(st.booleans(), st.sampled_from(["keep", "die", *ENDS])), min_size=2, max_size=6)
 #: Where in a list; the least is the first.
 places = st.integers(0, 19)
 #: Mostly one model, so that claims find something.
@@ -212,19 +213,19 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     # Three rules, for what follows a claim is what there is to see, and Hypothesis takes each rule as often as another.
     @rule(model=models, limit=limits, fates=fates, lossy=st.booleans())
-    def first_worker_claims(self, model: str, limit: int, fates: list[str], lossy: bool) -> None:
+    def first_worker_claims(self, model: str, limit: int, fates: list[Fate], lossy: bool) -> None:
         self._claim(model, "w1", limit, fates, lossy)
 
     @rule(model=models, limit=limits, fates=fates, lossy=st.booleans())
-    def second_worker_claims(self, model: str, limit: int, fates: list[str], lossy: bool) -> None:
+    def second_worker_claims(self, model: str, limit: int, fates: list[Fate], lossy: bool) -> None:
         self._claim(model, "w2", limit, fates, lossy)
 
     @rule(limit=limits, fates=fates)
-    def both_workers_claim(self, limit: int, fates: list[str]) -> None:
+    def both_workers_claim(self, limit: int, fates: list[Fate]) -> None:
         self._claim(MODELS[0], "w1", limit, fates, lossy=False)
         self._claim(MODELS[0], "w2", limit, fates[::-1], lossy=False)
 
-    def _claim(self, model: str, worker: str, limit: int, fates: list[str], lossy: bool) -> None:
+    def _claim(self, model: str, worker: str, limit: int, fates: list[Fate], lossy: bool) -> None:
         self.lossy.losing = lossy
         claim = self.scheduler.claim(model, worker, max_images=limit)
         for late in [known for known in self.known.values() if known.late and known.in_queue]:
@@ -247,13 +248,13 @@ class SchedulerMachine(RuleBasedStateMachine):
             assert lease.request == known.job.request
             assert lease.account == known.job.account
         self.leases = claim.leases + self.leases
-        for lease, fate in zip(claim.leases, fates, strict=False):
-            if fate == "cancel":
+        for lease, (called_off, end) in zip(claim.leases, fates, strict=False):
+            if called_off:
                 self.cancel(lease.id, own=True, lossy=lossy)
-            elif fate == "die":
+            if end == "die":
                 self._lose([lease])
-            elif fate != "keep":
-                self._end(lease, fate, lossy)
+            elif end != "keep":
+                self._end(lease, end, lossy)
 
     def _check_batch(self, taken: Sequence[Known], claimable: Sequence[Known], limit: int) -> None:
         assert all(known in claimable and not known.late for known in taken)
@@ -417,6 +418,7 @@ class SchedulerMachine(RuleBasedStateMachine):
             assert int(record.get("attempt", 0)) == known.attempt
             assert int(record.get("releases", 0)) == known.releases
             assert (record["stage"] == "retrying") is known.delayed
+            assert ("deadline" in record) is known.has_deadline
             assert ("worker" in record) is (known.status is JobStatus.RUNNING)
 
     def _check_indexes(self, state: State, everything: list[Known]) -> None:
