@@ -46,7 +46,9 @@ class Outcomes:
             ),
         )
         if won is False:
-            _log.warning("%s was finished too late, in attempt %d", hold.lease.id, hold.lease.attempt)
+            _log.warning(
+                "%s was lost or called off before it was finished, in attempt %d", hold.lease.id, hold.lease.attempt
+            )
 
     def fail(self, hold: Hold, failure: JobFailure) -> None:
         """The attempt failed; whether the job is tried again is the scheduler's affair."""

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _Batch = list[tuple[Hold, list[Item]]]
+_NOTHING = Claim([], 0)
 
 
 class Renderer:
@@ -195,9 +196,6 @@ class Renderer:
             raise JobFailure("render_failed", f"{type(error).__name__} while rendering.") from error
         finally:
             self._last_step = None
-
-
-_NOTHING = Claim([], 0)
 
 
 def _share_out(batch: _Batch, rendered: Rendered) -> list[Pictures]:

@@ -38,6 +38,9 @@ CATALOG = Catalog(
 class FakeEngine:
     """Makes one grey picture an item, in `STEPS` steps. `at_step` runs before each is reported."""
 
+    device_name = "fake"
+    resident: tuple[str, ...] = ()
+
     def __init__(self) -> None:
         self.batches: list[list[str]] = []
         self.poison: dict[str, Exception] = {}
