@@ -29,6 +29,7 @@ from shared.records import Records
 from shared.views import Views
 from worker import metrics
 from worker.lanes import Lanes
+from worker.patience import patiently
 
 _log = logging.getLogger(__name__)
 
@@ -118,16 +119,21 @@ class WebhookSender:
             "http_status": outcome.http_status,
             "detail": outcome.detail,
         }
+        status, wait_s = "pending", 0.0
         if outcome.delivered:
-            self._deliveries.record(delivery.id, attempt, status="delivered")
+            status = "delivered"
         elif outcome.final or delivery.attempts >= len(self._retries_s):
-            self._deliveries.record(delivery.id, attempt, status="failed")
+            status = "failed"
             _log.warning("gave %s up: %s %s", delivery.id, outcome.result, outcome.detail)
         else:
-            wait = self._retries_s[delivery.attempts] * random.uniform(1, 1 + _JITTER)
-            self._deliveries.record(
-                delivery.id, attempt, status="pending", retry_in_s=max(wait, outcome.retry_after_s or 0)
-            )
+            wait_s = self._retries_s[delivery.attempts] * random.uniform(1, 1 + _JITTER)
+            wait_s = max(wait_s, outcome.retry_after_s or 0)
+        # What is not recorded is sent again; later than this it is anyway.
+        patiently(
+            lambda: self._deliveries.record(delivery.id, attempt, status=status, retry_in_s=wait_s),
+            RedisError,
+            _LEASE_MARGIN_S,
+        )
 
     def _attempt(self, delivery: Delivery) -> _Outcome:
         """One attempt, whatever happens in it: one that was not recorded would be made again and again."""

@@ -30,6 +30,13 @@ def redis(valkey_url: str) -> Iterator[Redis]:
         yield client
 
 
+def read_request(connection: socket.socket) -> None:
+    """Read a whole request, however it is cut into packets."""
+    with connection.makefile("rb") as file:
+        headers = dict(line.lower().split(b": ", 1) for line in iter(file.readline, b"\r\n") if b": " in line)
+        file.read(int(headers[b"content-length"]))
+
+
 @contextmanager
 def receiver(behave: Behaviour) -> Iterator[str]:
     """The address of a server that reads a request and then behaves in its own way."""
@@ -37,7 +44,7 @@ def receiver(behave: Behaviour) -> Iterator[str]:
     def serve(connection: socket.socket) -> None:
         with connection:
             try:
-                connection.recv(65536)
+                read_request(connection)
                 behave(connection)
             except OSError:
                 pass  # the sender had enough

@@ -209,6 +209,21 @@ def test_redis_that_goes_away_while_sending_leaves_the_delivery_due(redis: Redis
     assert sending.due_in_s(job_id) is not None
 
 
+def test_what_was_sent_while_redis_went_away_is_recorded_when_it_is_back_and_not_sent_again(
+    redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.patience.PAUSE_S", 0.005)
+    receiver = Receiver(200)
+    sending = Sending(redis, receiver.client)
+    job_id = sending.finish()
+    sending.sender._deliveries = Failing(sending.deliveries, "record", RedisConnectionError("away"), 3)
+    sending.sender.send_due()
+    sending.make_due()
+    sending.sender.send_due()
+    assert sending.delivery(job_id).status == "delivered"
+    assert len(receiver.requests) == 1
+
+
 def test_a_sender_that_is_told_to_go_finishes_one_and_begins_none(redis: Redis) -> None:
     receiver = Receiver(200)
     sending = Sending(redis, receiver.client)
