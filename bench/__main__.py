@@ -30,8 +30,8 @@ BENCHMARKS: dict[str, Callable[[Sizes, Path], list[Row]]] = {
 RESULTS = Path(__file__).parent / "results" / "control-plane.json"
 
 
-def run(names: Sequence[str], sizes: Sizes, console: Console) -> list[Row]:
-    """Run benchmarks, each on servers of its own."""
+def run(names: Sequence[str], sizes: Sizes, console: Console, results: Path) -> list[Row]:
+    """Run benchmarks, each on servers of its own. What is measured is written at once, lest a later one lose it."""
     rows: list[Row] = []
     for name in names:
         with (
@@ -39,6 +39,7 @@ def run(names: Sequence[str], sizes: Sizes, console: Console) -> list[Row]:
             tempfile.TemporaryDirectory(prefix="rendermill-bench-") as scratch,
         ):
             rows += BENCHMARKS[name](sizes, Path(scratch))
+        report.write(rows, sizes, results)
     return rows
 
 
@@ -54,9 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     console = Console()
     sizes = QUICK if given.quick else FULL
-    rows = run(names, sizes, console)
+    rows = run(names, sizes, console, given.results)
     report.show(rows, console)
-    report.write(rows, sizes, given.results)
     console.print(f"Every round: {given.results}")
 
 
