@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from redis.exceptions import RedisError
 
 from shared.catalog import Catalog, Model
+from shared.deliveries import Deliveries
 from shared.errors import JobFailure
 from shared.jobs import Lease, Stage
 from shared.scheduler import Claim, Scheduler
@@ -54,6 +55,7 @@ class Renderer:
         outcomes: Outcomes,
         store: Store,
         tickets: Tickets,
+        deliveries: Deliveries,
         workers: WorkerCount,
     ) -> None:
         self._id = worker_id
@@ -64,6 +66,7 @@ class Renderer:
         self._outcomes = outcomes
         self._store = store
         self._tickets = tickets
+        self._deliveries = deliveries
         self._workers = workers
         self._device = threading.Lock()
         self._tickets_held = 0
@@ -99,6 +102,8 @@ class Renderer:
                 finished = self._render(model, holds)
             for pictures in finished:
                 self._store.save(pictures)
+            if finished:
+                self._wake_senders()
 
     @contextmanager
     def _holding_a_ticket(self) -> Iterator[None]:
@@ -129,6 +134,13 @@ class Renderer:
             self._tickets.wake_renderers(model.id, queued=claim.queued, workers=self._workers.serving(model.id))
         except Exception:
             # Redis's errors or the broker's; upkeep publishes what is missing.
+            _log.warning("no ticket could be published", exc_info=True)
+
+    def _wake_senders(self) -> None:
+        """The webhooks of what was finished go out now rather than at upkeep's next look."""
+        try:
+            self._tickets.wake_delivery(due=self._deliveries.due())
+        except Exception:
             _log.warning("no ticket could be published", exc_info=True)
 
     def _render(self, model: Model, holds: Sequence[Hold]) -> list[Pictures]:

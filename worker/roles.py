@@ -77,6 +77,7 @@ class RenderRole:
             outcomes=outcomes,
             store=Store(Storage(config), outcomes),
             tickets=Tickets(redis, celery_app.send_ticket),
+            deliveries=Deliveries(redis),
             workers=WorkerCount(self._workers),
         )
         self._watchdog = Watchdog(config.watchdog_s)

@@ -10,6 +10,7 @@ import PIL.Image
 from redis import Redis
 
 from shared.catalog import Catalog, Model, load_catalog
+from shared.deliveries import Deliveries
 from shared.jobs import Job, JobStatus, NewJob
 from shared.records import Records
 from shared.scheduler import Scheduler
@@ -123,6 +124,7 @@ class RenderWorker:
             outcomes=self.outcomes,
             store=Store(cast(Storage, self.storage), self.outcomes),
             tickets=Tickets(redis, lambda _, queue: self.sent.append(queue)),
+            deliveries=Deliveries(redis),
             workers=WorkerCount(Workers(redis)),
         )
 

@@ -16,6 +16,7 @@ from shared.errors import JobFailure, RequestInvalid
 from shared.images import Images
 from shared.jobs import JobStatus, NewJob
 from shared.scheduler import Scheduler
+from shared.tickets import WEBHOOK_QUEUE
 from tests.scheduling import MODEL, let_pass, new_job
 from tests.servers import wait_until
 from tests.unit.worker.fakes import STEPS, Failing, RenderWorker
@@ -47,6 +48,12 @@ def test_a_ticket_renders_as_many_jobs_as_fit_and_publishes_a_ticket_for_the_res
     assert worker.sent == [f"render.{MODEL}"]
     worker.work()
     assert worker.status(ids[4]) == "succeeded"
+
+
+def test_the_webhook_of_a_finished_job_goes_out_without_waiting_for_upkeep(worker: RenderWorker) -> None:
+    worker.accept(new_job(webhook_url="https://receiver.example/hook"))
+    worker.work()
+    assert worker.sent == [WEBHOOK_QUEUE]
 
 
 def test_a_finished_job_names_pictures_that_are_stored_each_with_its_seed(worker: RenderWorker, redis: Redis) -> None:
