@@ -10,7 +10,8 @@ from redis import Redis
 
 from shared.catalog import Mode
 from shared.ids import new_id
-from shared.jobs import Lease, NewJob, Priority
+from shared.jobs import JobStatus, Lease, NewJob, Priority
+from shared.records import Records
 from shared.requests import RenderRequest
 from shared.scheduler import Scheduler
 
@@ -59,6 +60,22 @@ def new_job(
 def new_scheduler(redis: Redis, *, max_attempts: int = 3) -> Scheduler:
     """A scheduler whose leases and retries last longer than any test: time passes by `let_pass` alone."""
     return Scheduler(redis, lease_s=3600, max_attempts=max_attempts, retry_delay_s=3600)
+
+
+def enqueue(scheduler: Scheduler, **shape: Any) -> NewJob:
+    """Accept one job of that shape, as `new_job` takes it."""
+    job = new_job(**shape)
+    scheduler.enqueue(job.account, [job])
+    return job
+
+
+def claim_one(scheduler: Scheduler) -> Lease:
+    (lease,) = scheduler.claim(MODEL, "w", max_images=1).leases
+    return lease
+
+
+def status(redis: Redis, job: NewJob) -> JobStatus:
+    return Records(redis).get(job.id).status
 
 
 def let_pass(redis: Redis, times: str, job_id: str) -> None:

@@ -39,7 +39,7 @@ from redis import Redis
 from shared.accounts import Accounts
 from shared.jobs import PRIORITY_WEIGHTS, Lease, NewJob, Priority
 from shared.scheduler import Scheduler
-from tests.scheduling import EFFORT, MODEL, complete, new_job, new_scheduler
+from tests.scheduling import EFFORT, MODEL, new_job, new_scheduler
 
 Flow = tuple[str, Priority]
 
@@ -338,69 +338,3 @@ def test_tags_advance_after_years_of_service(redis: Redis, scheduler: Scheduler)
     for account in ("first", "second"):
         add(scheduler, account, 100, image_cost=1e-5)
     assert Counter(claimed_accounts(scheduler, claims=4)) == {"first": 16, "second": 16}
-
-
-# ── What a claim costs ──
-
-
-def commands_of(redis: Redis, action: Callable[[], object]) -> int:
-    """How many commands Redis runs for `action`, those of scripts included."""
-
-    def calls() -> int:
-        stats = redis.info("commandstats")
-        return sum(
-            stat["calls"] for name, stat in stats.items() if name not in {"cmdstat_info", "cmdstat_config|resetstat"}
-        )
-
-    before = calls()
-    action()
-    return calls() - before
-
-
-def test_a_claim_among_a_hundred_thousand_jobs_runs_the_commands_of_one_among_a_thousand(valkey: Redis) -> None:
-    def commands(jobs: int) -> int:
-        valkey.flushall()
-        scheduler = new_scheduler(valkey)
-        for account in "abcde":
-            for lane in (1, 2):
-                add(scheduler, account, jobs // 10, lane=lane)
-        claim(scheduler)  # Redis has the script from now on
-        return commands_of(valkey, lambda: claim(scheduler))
-
-    assert commands(1_000) == commands(100_000)
-
-
-def test_an_account_with_five_thousand_lanes_slows_no_claim_and_starves_nobody(valkey: Redis) -> None:
-    def commands(lanes: int) -> int:
-        valkey.flushall()
-        scheduler = new_scheduler(valkey)
-        scheduler.enqueue("scattered", [new_job("scattered", lane=100 + lane) for lane in range(lanes)])
-        add(scheduler, "plain", 100, lane=1)
-        got = claimed_accounts(scheduler, claims=16)
-        # Its jobs come one a batch, those of the other in full batches, and each gets its share.
-        assert abs(got.count("plain") - got.count("scattered")) <= 2 * (1 + 8)
-        return max(commands_of(valkey, lambda: claim(scheduler)) for _ in range(4))
-
-    assert commands(5_000) == commands(50)
-
-
-def test_a_claim_among_thousands_of_accounts_costs_little_more_than_among_few(valkey: Redis) -> None:
-    def commands(accounts: int) -> int:
-        valkey.flushall()
-        scheduler = new_scheduler(valkey)
-        for number in range(accounts):
-            for lane in (1, 2):
-                add(scheduler, f"account-{number:04}", 8, lane=lane)
-        for _ in range(accounts // 10):
-            claim(scheduler)
-        return max(commands_of(valkey, lambda: claim(scheduler)) for _ in range(3))
-
-    assert commands(2_000) <= 1.5 * commands(20)
-
-
-def test_served_jobs_leave_nothing_of_their_account_in_the_queue(redis: Redis, scheduler: Scheduler) -> None:
-    for number in range(50):
-        add(scheduler, f"passer-by-{number}", 1)
-        for lease in claim(scheduler):
-            complete(scheduler, lease)
-    assert redis.zcard(f"rm:finish:{MODEL}") == 0

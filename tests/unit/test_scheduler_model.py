@@ -7,9 +7,7 @@ that), only that it may take them.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, cast
 
 import pytest
@@ -28,15 +26,15 @@ from hypothesis.stateful import (
 from redis import Redis
 
 from shared.errors import RendermillError
-from shared.jobs import TRANSITIONS, WEBHOOK_EVENTS, JobStatus, Lease, NewJob, Priority, Stage
+from shared.jobs import JobStatus, Lease, NewJob, Priority, Stage
 from shared.redis_client import Script
 from shared.scheduler import Progress, Renewal, Scheduler
+from tests.scheduler_model import MAX_ATTEMPTS, Known, State, assert_same
 from tests.scheduling import EFFORT, LossyRedis, complete, let_pass, new_job, new_scheduler
 
 MODELS = ("m/one", "m/two")
 ACCOUNTS = ("alice", "bob", "carol")
 IDEMPOTENCY_KEYS = ("k1", "k2")
-MAX_ATTEMPTS = 2
 #: How a worker ends an attempt; to `retry` is a failure that a retry can mend.
 ENDS = ("complete", "retry", "fail", "release", "abandon")
 HOOK = "https://example.test/hook"
@@ -60,51 +58,6 @@ shapes = st.fixed_dictionaries(
         "image_cost": st.sampled_from([1 / 3, 0.1, 7.7]),
     }
 )
-
-
-@dataclass
-class Known:
-    """What the model knows of a job. Its place follows from `status` and `stage_retrying`."""
-
-    job: NewJob
-    seq: int
-    status: JobStatus = JobStatus.QUEUED
-    delayed: bool = False
-    attempt: int = 0
-    releases: int = 0
-    cancel: bool = False
-    #: Its deadline has passed, which nobody has noticed yet.
-    late: bool = False
-
-    @property
-    def flow(self) -> str:
-        return f"{self.job.account}/{self.job.priority}"
-
-    @property
-    def queue(self) -> str:
-        return f"{self.job.request.model}:{self.flow}:{self.job.request.lane}"
-
-    @property
-    def in_queue(self) -> bool:
-        return self.status is JobStatus.QUEUED and not self.delayed
-
-    @property
-    def has_deadline(self) -> bool:
-        return self.job.deadline_s is not None and self.attempt == 0 and not self.status.is_terminal
-
-    def holds(self, lease: Lease) -> bool:
-        return self.status is JobStatus.RUNNING and self.attempt == lease.attempt
-
-    def become(self, status: JobStatus, *, delayed: bool = False) -> None:
-        assert status in TRANSITIONS[self.status], f"{self.job.id}: {self.status} → {status}"
-        self.status, self.delayed, self.late = status, delayed, False
-
-    def end_attempt(self, otherwise: JobStatus) -> None:
-        """The attempt ended: `otherwise`, unless the job was called off meanwhile."""
-        self.become(JobStatus.CANCELED if self.cancel else otherwise)
-
-    def may_try_again(self) -> bool:
-        return self.attempt - self.releases < MAX_ATTEMPTS
 
 
 class SchedulerMachine(RuleBasedStateMachine):
@@ -204,7 +157,7 @@ class SchedulerMachine(RuleBasedStateMachine):
             assert position is None
             return
         assert position is not None
-        waiting = [other for other in self.known.values() if other.in_queue and _model(other) == _model(known)]
+        waiting = [other for other in self.known.values() if other.in_queue and other.model == known.model]
         own_before = [other for other in waiting if other.flow == known.flow and other.seq < known.seq]
         assert len(own_before) <= position.ahead < len(waiting)
         assert position.eta_s >= 0
@@ -231,9 +184,9 @@ class SchedulerMachine(RuleBasedStateMachine):
         for late in [known for known in self.known.values() if known.late and known.in_queue]:
             # A claim ends those that it meets; this one may have met it.
             if self.redis.hget(f"rm:job:{late.job.id}", "status") == "expired":
-                assert _model(late) == model
+                assert late.model == model
                 late.become(JobStatus.EXPIRED)
-        claimable = [known for known in self.known.values() if known.in_queue and _model(known) == model]
+        claimable = [known for known in self.known.values() if known.in_queue and known.model == model]
         taken = [self.known[lease.id] for lease in claim.leases]
         assert len(taken) == len({lease.id for lease in claim.leases})
         assert claim.queued == len(claimable) - len(taken)
@@ -402,79 +355,7 @@ class SchedulerMachine(RuleBasedStateMachine):
     @invariant()
     def redis_holds_what_the_model_knows(self) -> None:
         self.lossy.losing = False
-        state = State(self.redis)
-        everything = list(self.known.values())
-        self._check_records(state, everything)
-        self._check_indexes(state, everything)
-        self._check_fair_queue(state, everything)
-        self._check_ends(state, everything)
-
-    def _check_records(self, state: State, everything: list[Known]) -> None:
-        assert state.kind("job").keys() == self.known.keys()
-        assert state.kind("spec").keys() == self.known.keys()
-        for known in everything:
-            record = state.get("job", known.job.id)
-            assert record["status"] == known.status
-            assert int(record.get("attempt", 0)) == known.attempt
-            assert int(record.get("releases", 0)) == known.releases
-            assert (record["stage"] == "retrying") is known.delayed
-            assert ("deadline" in record) is known.has_deadline
-            assert ("worker" in record) is (known.status is JobStatus.RUNNING)
-
-    def _check_indexes(self, state: State, everything: list[Known]) -> None:
-        by_status = defaultdict(dict)
-        for known in everything:
-            by_status[f"{known.job.account}:{known.status}"][known.job.id] = float(known.seq)
-        assert state.kind("jobs") == by_status
-        assert state.get("leases").keys() == {k.job.id for k in everything if k.status is JobStatus.RUNNING}
-        assert state.get("delayed").keys() == {k.job.id for k in everything if k.delayed}
-        assert state.get("deadlines").keys() == {k.job.id for k in everything if k.has_deadline}
-        assert state.get("retained").keys() == {k.job.id for k in everything if k.status.is_terminal}
-
-    def _check_fair_queue(self, state: State, everything: list[Known]) -> None:
-        queues: dict[str, dict[str, float]] = defaultdict(dict)
-        lanes: dict[str, dict[str, float]] = defaultdict(dict)
-        flows: dict[str, set[str]] = defaultdict(set)
-        sharing: dict[str, set[str]] = defaultdict(set)
-        for known in sorted((known for known in everything if known.in_queue), key=lambda known: known.seq):
-            model, lane = _model(known), known.job.request.lane
-            queues[known.queue][known.job.id] = float(known.seq)
-            lanes[f"{model}:{known.flow}"].setdefault(lane, float(known.seq))
-            flows[model].add(known.flow)
-            sharing[f"{model}:{lane}"].add(known.flow)
-        assert state.kind("queue") == queues
-        assert state.kind("lanes") == lanes
-        assert {model: set(tags) for model, tags in state.kind("flows").items()} == flows
-        assert {lane: set(tags) for lane, tags in state.kind("lane").items()} == sharing
-        for model in state.get("models"):
-            counters = state.get("model", model)
-            mine = [known for known in everything if _model(known) == model]
-            waiting = [known for known in mine if known.in_queue]
-            assert int(counters.get("queued", 0)) == len(waiting)
-            assert int(counters.get("running", 0)) == sum(known.status is JobStatus.RUNNING for known in mine)
-            assert int(counters.get("delayed", 0)) == sum(known.delayed for known in mine)
-            assert int(counters.get("queued_cost", 0)) == sum(_micros(known) for known in waiting)
-            virtual_time = float(counters.get("virtual_time", 0))
-            tags = state.get("flows", model)
-            assert all(tag >= virtual_time for tag in tags.values()), "virtual time never passes a flow that waits"
-            assert all(tag > virtual_time for tag in state.get("finish", model).values()), "what is past is forgotten"
-            for lane in (lane for lane in state.kind("lane") if lane.startswith(f"{model}:")):
-                assert all(lagging <= tags[flow] for flow, lagging in state.get("lane", lane).items())
-
-    def _check_ends(self, state: State, everything: list[Known]) -> None:
-        hooked = {}
-        for known in everything:
-            events = state.get("events", known.job.id)
-            ends = [event["status"] for event in events if JobStatus(event["status"]).is_terminal]
-            assert ends == ([known.status] if known.status.is_terminal else [])
-            if known.status.is_terminal:
-                assert events[-1]["status"] == known.status, "nothing happens after the end"
-            attempts = [int(event["attempt"]) for event in events]
-            assert attempts == sorted(attempts)
-            if known.job.webhook_url and known.status.is_terminal:
-                hooked[known.job.id] = WEBHOOK_EVENTS[known.status]
-        kept = [delivery for delivery in state.kind("delivery").values() if delivery["job"] in self.known]
-        assert sorted((delivery["job"], delivery["event"]) for delivery in kept) == sorted(hooked.items())
+        assert_same(self.redis, self.known)
 
     def teardown(self) -> None:
         """Whatever happened, everything can be finished, and nothing of the queues is left then."""
@@ -490,54 +371,6 @@ class SchedulerMachine(RuleBasedStateMachine):
         state = State(self.redis)
         assert all(JobStatus(record["status"]).is_terminal for record in state.kind("job").values())
         assert not state.kinds.keys() & {"queue", "lanes", "lane", "flows", "leases", "delayed", "deadlines"}
-
-
-class State:
-    """Everything in a Redis, by kind of key, read in two round trips."""
-
-    def __init__(self, redis: Redis) -> None:
-        names = sorted(cast(list[str], redis.keys("rm:*")))
-        pipeline = redis.pipeline(transaction=False)
-        for name in names:
-            pipeline.type(name)
-        types = pipeline.execute()
-        for name, type_ in zip(names, types, strict=True):
-            match type_:
-                case "hash":
-                    pipeline.hgetall(name)
-                case "zset":
-                    pipeline.zrange(name, 0, -1, withscores=True)
-                case "set":
-                    pipeline.smembers(name)
-                case "stream":
-                    pipeline.xrange(name)
-                case "list":
-                    pipeline.lrange(name, 0, -1)
-                case _:
-                    pipeline.get(name)
-        self.kinds: dict[str, dict[str, Any]] = defaultdict(dict)
-        for name, type_, value in zip(names, types, pipeline.execute(), strict=True):
-            _, kind, *rest = name.split(":", 2)
-            if type_ == "zset":
-                value = dict(value)
-            elif type_ == "stream":
-                value = [fields for _, fields in value]
-            self.kinds[kind]["".join(rest)] = value
-
-    def kind(self, kind: str) -> dict[str, Any]:
-        """The keys of a kind, by what follows it in their names."""
-        return self.kinds.get(kind, {})
-
-    def get(self, kind: str, rest: str = "") -> Any:
-        return self.kind(kind).get(rest, {})
-
-
-def _model(known: Known) -> str:
-    return known.job.request.model
-
-
-def _micros(known: Known) -> int:
-    return round(float(f"{known.job.cost:.6g}") * 1e6)
 
 
 def test_no_interleaving_loses_a_job_or_finishes_it_twice(redis: Redis) -> None:
