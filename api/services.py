@@ -6,18 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self, cast
 
-import httpx
 from flask import current_app
 from redis import Redis
 
 from api.links import ImageLinks
 from api.waiting import Waiters
-from shared import egress
+from intake.means import Means, build_means
 from shared.accounts import Accounts
-from shared.catalog import Catalog, load_catalog
 from shared.deliveries import Deliveries
 from shared.events import Events
-from shared.images import Images
 from shared.records import Records
 from shared.scheduler import Scheduler
 from shared.settings import Settings
@@ -28,19 +25,12 @@ from shared.workers import WorkerCount, Workers
 
 _EXTENSION = "rendermill"
 
-#: How long the server of an input image may take to answer.
-_FETCH_TIMEOUT_S = 20.0
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Services:
-    settings: Settings
-    catalog: Catalog
+class Services(Means):
     redis: Redis
-    storage: Storage
     scheduler: Scheduler
     records: Records
-    images: Images
     events: Events
     deliveries: Deliveries
     accounts: Accounts
@@ -50,9 +40,6 @@ class Services:
     tickets: Tickets
     waiters: Waiters
     links: ImageLinks
-    #: Networks beside the public ones that users may name addresses in, and the client for these addresses.
-    egress_allow: egress.Networks
-    egress: httpx.Client
     #: Unix seconds.
     catalog_written_at: int
 
@@ -64,16 +51,16 @@ class Services:
             max_attempts=settings.max_attempts,
             retry_delay_s=settings.retry_delay_s,
         )
-        allow = egress.allowed_networks(settings)
+        means = build_means(settings, redis, storage)
         workers = Workers(redis)
         return cls(
             settings=settings,
-            catalog=load_catalog(settings.catalog_path),
+            catalog=means.catalog,
             redis=redis,
             storage=storage,
             scheduler=scheduler,
             records=Records(redis),
-            images=Images(redis),
+            images=means.images,
             events=Events(redis),
             deliveries=Deliveries(redis),
             accounts=Accounts(redis),
@@ -84,8 +71,8 @@ class Services:
             waiters=Waiters(settings.api_threads),
             links=ImageLinks(settings.secret_key, settings.public_url),
             catalog_written_at=int(settings.catalog_path.stat().st_mtime),
-            egress_allow=allow,
-            egress=egress.client(allow, _FETCH_TIMEOUT_S),
+            egress_allow=means.egress_allow,
+            egress=means.egress,
         )
 
     def install(self) -> None:

@@ -11,9 +11,11 @@ from flask import Flask, Request, current_app
 from marshmallow import RAISE, Schema, ValidationError
 from webargs.flaskparser import FlaskParser
 
-from api.field_errors import field_errors
 from api.json_body import read_json
 from api.schemas.problem import ProblemSchema
+from api.services import services
+from intake.field_errors import field_errors
+from intake.means import Judging
 from shared.errors import ERRORS, RendermillError, RequestInvalid
 
 _EXTENSION = "rendermill-spec"
@@ -28,6 +30,10 @@ class _StrictParser(FlaskParser):
     """Refuses what it does not know, and raises our errors."""
 
     DEFAULT_UNKNOWN_BY_LOCATION = {**FlaskParser.DEFAULT_UNKNOWN_BY_LOCATION, "query": RAISE, "files": RAISE}  # noqa: RUF012
+
+    def parse(self, *args: Any, **options: Any) -> Any:
+        with Judging(services()):
+            return super().parse(*args, **options)
 
     def load_json(self, req: Request, schema: Schema) -> Any:  # noqa: ARG002 - the interface of webargs
         return read_json(req)

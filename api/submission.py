@@ -14,12 +14,13 @@ from kombu.exceptions import KombuError
 from redis.exceptions import RedisError
 
 from api.auth import account
-from api.input_images import InputImages, MaskMeaning
 from api.services import Services, services
+from intake.input_images import InputImages, MaskMeaning
+from intake.new_jobs import new_job
 from shared.errors import RendermillError, RequestInvalid
 from shared.ids import new_id
-from shared.jobs import WEBHOOK_EVENTS, Job, NewJob, Priority
-from shared.requests import RenderRequest, resolve
+from shared.jobs import Job
+from shared.requests import resolve
 
 _log = logging.getLogger(__name__)
 
@@ -58,7 +59,8 @@ def submit(body: dict[str, Any], *, mask_meaning: MaskMeaning = MaskMeaning.WHIT
     images.store(farm.storage, job_id)
     for name in images.files:
         del body[name]
-    job = _new_job(farm, job_id, body, images.placed(render, job_id), [*warnings, *images.warnings])
+    placed = images.placed(render, job_id)
+    job = new_job(farm.catalog, job_id, account(), body, placed, [*warnings, *images.warnings])
     accepted = job_id
     try:
         if key is None:
@@ -75,25 +77,6 @@ def submit(body: dict[str, Any], *, mask_meaning: MaskMeaning = MaskMeaning.WHIT
         images.remove(farm.storage, job_id)
     _wake(farm, render.model)
     return Submitted(farm.records.get(accepted, account()), replayed=accepted != job_id)
-
-
-def _new_job(
-    farm: Services, job_id: str, body: Mapping[str, Any], render: RenderRequest, warnings: list[str]
-) -> NewJob:
-    events = body.get("webhook_events")
-    return NewJob(
-        id=job_id,
-        account=account(),
-        request=render,
-        cost=render.cost(farm.catalog.models[render.model]),
-        priority=Priority(body.get("priority") or Priority.NORMAL),
-        name=body.get("name"),
-        webhook_url=body.get("webhook_url"),
-        webhook_events=tuple(WEBHOOK_EVENTS.values() if events is None else events),
-        metadata=body.get("metadata") or {},
-        warnings=tuple(warnings),
-        deadline_s=body.get("deadline_s"),
-    )
 
 
 def _wake(farm: Services, model: str) -> None:

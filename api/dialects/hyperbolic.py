@@ -12,10 +12,11 @@ from marshmallow import Schema, ValidationError, fields, validates_schema
 from api.dialects.rendering import Rendered, render
 from api.errors import Problem, error_response
 from api.http import json_response
-from api.schemas.fields import MAX_PROMPT, Bool, Int, Number, Text, choice
-from api.schemas.job import MAX_GUIDANCE, MAX_MODEL_NAME, MAX_SIDE, MAX_STEPS, JobSchema, image_text
+from api.schemas.job import JobSchema
 from api.services import services
 from api.spec import Blueprint
+from intake.fields import MAX_PROMPT, Bool, Int, Number, Text, choice
+from intake.job_body import MAX_GUIDANCE, MAX_MODEL_NAME, MAX_SIDE, MAX_STEPS, image_text
 from shared.requests import MAX_SEED
 
 hyperbolic = Blueprint("hyperbolic", __name__, description="The Hyperbolic API's way to a picture.")

@@ -10,11 +10,11 @@ from marshmallow import Schema
 from api.dialects.rendering import render
 from api.errors import Problem, error_response
 from api.http import json_response
-from api.schemas.fields import Int, Text, choice
 from api.schemas.image import ImageSchema
 from api.schemas.job import JobSchema
 from api.services import services
 from api.spec import Blueprint
+from intake.fields import Int, Text, choice
 from shared.errors import RendermillError
 from shared.requests import MAX_SEED
 

@@ -4,26 +4,30 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Mapping
+from collections.abc import Callable
 from typing import Any
 
 from flask import Response, request
-from marshmallow import Schema, ValidationError
+from marshmallow import ValidationError
 
 from api.dialects.openai_errors import ERROR_SCHEMA
-from api.dialects.openai_stream import NO_USAGE, stream_images
-from api.dialects.rendering import Rendered, render
-from api.field_errors import field_errors
+from api.dialects.openai_stream import stream_images
+from api.dialects.rendering import render
 from api.http import json_response
-from api.input_images import MaskMeaning
 from api.json_body import read_json
 from api.links import LINK_LIFETIME_S
 from api.schemas.job import JobSchema
-from api.schemas.openai import EditBody, EditForm, GenerationBody, ImagesAnswerSchema
+from api.schemas.openai import ImagesAnswerSchema
 from api.services import services
 from api.spec import Blueprint
+from intake.field_errors import field_errors
+from intake.input_images import MaskMeaning
+from intake.means import Judging
+from intake.openai import NAMES, edit_of_json, job_of
+from intake.openai_bodies import EditBody, EditForm, GenerationBody
 from shared.errors import RequestInvalid
 from shared.images import Image
+from shared.openai_answers import images_answer, quality_of, wants_links
 
 openai = Blueprint("openai", __name__, description="The OpenAI images API; its SDKs work unchanged.")
 
@@ -31,16 +35,6 @@ openai = Blueprint("openai", __name__, description="The OpenAI images API; its S
 _PREFIXES = ("/v1", "/api", "/api/v1", "/api/v2")
 _PATHS = re.compile(r"/v1/images/(generations|edits|variations)/?|/api/.*")
 
-DEFAULT_MODEL = "dall-e-2"
-#: Fields of a job, as this API calls them.
-_NAMES = {
-    "width": "size",
-    "height": "size",
-    "num_steps": "num_inference_steps",
-    "output_quality": "output_compression",
-    "input_image": "image",
-    "mask_image": "mask",
-}
 #: Fields of a form that are no text.
 _FORM_INTEGERS = ("n", "output_compression", "partial_images", "num_inference_steps", "seed")
 _FORM_NUMBERS = ("guidance_scale",)
@@ -67,7 +61,7 @@ def generate(body: dict[str, Any]) -> Response:
     },
 )
 def edit() -> Response:
-    return _answer(_edit_of_json() if request.is_json else _edit_of_form(), "image_edit")
+    return _answer(_checked(edit_of_json, read_json(request)) if request.is_json else _edit_of_form(), "image_edit")
 
 
 for _prefix in _PREFIXES:
@@ -78,13 +72,6 @@ for _prefix in _PREFIXES:
 # What comes in
 
 
-def _edit_of_json() -> dict[str, Any]:
-    body = _load(EditBody, read_json(request))
-    references = {"image": body.pop("images")[0], "mask": body.pop("mask", None)}
-    images = {name: next(iter(reference.values())) for name, reference in references.items() if reference}
-    return {**body, **images}
-
-
 def _edit_of_form() -> dict[str, Any]:
     form: dict[str, Any] = {name: _of_form(name, text) for name, text in request.form.items()}
     files = request.files
@@ -93,7 +80,7 @@ def _edit_of_form() -> dict[str, Any]:
         form["image"] = images
     if masks := [file.read() for file in files.getlist("mask")]:
         form["mask"] = masks
-    return _load(EditForm, form)
+    return _checked(EditForm().load, form)
 
 
 def _of_form(name: str, text: str) -> Any:
@@ -107,34 +94,12 @@ def _of_form(name: str, text: str) -> Any:
     return text
 
 
-def _load(schema: type[Schema], data: Any) -> dict[str, Any]:
+def _checked(load: Callable[[Any], dict[str, Any]], data: Any) -> dict[str, Any]:
     try:
-        loaded: dict[str, Any] = schema().load(data)
+        with Judging(services()):
+            return load(data)
     except ValidationError as error:
         raise RequestInvalid(field_errors(error.messages)) from error
-    return loaded
-
-
-def _job(body: dict[str, Any]) -> dict[str, Any]:
-    """The fields of a job. The images leave `body`: they are kept no longer than `submit` needs them."""
-    width, height = body.get("size") or (None, None)
-    quality = body.get("output_compression")
-    return {
-        "model": body.get("model") or DEFAULT_MODEL,
-        "prompt": body["prompt"],
-        "negative_prompt": body.get("negative_prompt"),
-        "width": width,
-        "height": height,
-        "num_steps": body.get("num_inference_steps"),
-        "guidance_scale": body.get("guidance_scale"),
-        "seed": body.get("seed"),
-        "n": body.get("n"),
-        "input_image": body.pop("image", None),
-        "mask_image": body.pop("mask", None),
-        "output_format": body.get("output_format") or "png",
-        # Theirs begins at 0, ours at 1.
-        "output_quality": None if quality is None else max(1, quality),
-    }
 
 
 # What goes out
@@ -142,46 +107,15 @@ def _job(body: dict[str, Any]) -> dict[str, Any]:
 
 def _answer(body: dict[str, Any], kind: str) -> Response:
     if body.get("stream"):
-        return stream_images(_job(body), names=_NAMES, kind=kind, quality=_quality(body))
-    as_links = _wants_links(body)
+        return stream_images(job_of(body), names=NAMES, kind=kind, quality=quality_of(body))
+    as_links = wants_links(body)
     if as_links and not services().storage.presigns:
         services().links.check()
-    rendered = render(_job(body), names=_NAMES, mask_meaning=MaskMeaning.TRANSPARENT)
+    rendered = render(job_of(body), names=NAMES, mask_meaning=MaskMeaning.TRANSPARENT)
     if not rendered.finished:
         return rendered.accepted()
-    return json_response(_images(rendered, body, as_links), 200, rendered.headers)
-
-
-def _is_gpt(body: Mapping[str, Any]) -> bool:
-    return (body.get("model") or DEFAULT_MODEL).startswith(("gpt-image", "chatgpt-image"))
-
-
-def _wants_links(body: Mapping[str, Any]) -> bool:
-    asked = body.get("response_format")
-    return asked == "url" if asked else not _is_gpt(body)
-
-
-def _quality(body: Mapping[str, Any]) -> str:
-    asked = body.get("quality")
-    return asked if asked in {"low", "medium", "high"} else "auto"
-
-
-def _images(rendered: Rendered, body: Mapping[str, Any], as_links: bool) -> dict[str, Any]:
-    show = _link if as_links else _base64
-    answer: dict[str, Any] = {
-        "created": int(rendered.job.created_at),
-        "data": [show(image) for image in rendered.images],
-    }
-    if _is_gpt(body):
-        asked = rendered.job.request
-        answer |= {
-            "background": "opaque",
-            "output_format": asked.output_format,
-            "quality": _quality(body),
-            "size": f"{asked.width}x{asked.height}",
-            "usage": NO_USAGE,
-        }
-    return answer
+    answer = images_answer(rendered.job, rendered.images, body, _link if as_links else _base64)
+    return json_response(answer, 200, rendered.headers)
 
 
 def _link(image: Image) -> dict[str, str]:

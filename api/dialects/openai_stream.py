@@ -14,19 +14,13 @@ from api.dialects.openai_errors import error_object
 from api.dialects.rendering import pictures_of, submit_as, succeeded, too_late
 from api.errors import problem_of
 from api.event_stream import HEARTBEAT, event_stream, hold_place, message
-from api.input_images import MaskMeaning
 from api.services import Services, services
+from intake.input_images import MaskMeaning
 from shared.errors import RendermillError
 from shared.jobs import Job
+from shared.openai_answers import NO_USAGE
 from shared.storage import StorageError
 
-#: Nothing is counted in tokens here; the SDK insists on the numbers.
-NO_USAGE = {
-    "total_tokens": 0,
-    "input_tokens": 0,
-    "output_tokens": 0,
-    "input_tokens_details": {"text_tokens": 0, "image_tokens": 0},
-}
 #: Well below the idle times of proxies.
 _HEARTBEAT_S = 10.0
 

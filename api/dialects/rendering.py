@@ -10,11 +10,11 @@ from typing import Any
 from flask import Response
 
 from api.auth import account
-from api.input_images import MaskMeaning
 from api.routes.jobs import job_response
 from api.services import services
 from api.submission import Submitted, submit
 from api.waiting import preference
+from intake.input_images import MaskMeaning
 from shared.errors import RendermillError, RequestInvalid
 from shared.images import Image
 from shared.jobs import Job, JobStatus

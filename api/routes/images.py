@@ -10,12 +10,12 @@ from urllib.parse import quote, urlencode
 
 from flask import Response, request
 
-from api import pictures
 from api.auth import account, public
 from api.http import json_response, tagged_json
 from api.schemas.image import ImagePageSchema, ImageSchema, ImagesQuery, UploadForm
 from api.services import services
 from api.spec import Blueprint
+from intake import pictures
 from shared.errors import RendermillError, RequestInvalid
 from shared.ids import new_id
 from shared.images import Image

@@ -11,11 +11,12 @@ from flask import Response, request
 from api.auth import account
 from api.event_stream import HEARTBEAT, event_stream, hold_place, message
 from api.http import json_response, tagged_json
-from api.schemas.job import JobBody, JobPageSchema, JobSchema, JobsQuery
+from api.schemas.job import JobPageSchema, JobSchema, JobsQuery
 from api.services import Services, services
 from api.spec import Blueprint
 from api.submission import submit
 from api.waiting import preference
+from intake.job_body import JobBody
 from shared.errors import RendermillError
 from shared.events import JobEvent
 from shared.jobs import Job, JobStatus

@@ -8,7 +8,6 @@ from flask import Response
 
 from api.auth import account
 from api.http import json_response
-from api.schemas.job import EVENTS
 from api.schemas.webhook import (
     DeliveriesQuery,
     DeliveryPageSchema,
@@ -20,6 +19,7 @@ from api.schemas.webhook import (
 )
 from api.services import services
 from api.spec import Blueprint
+from intake.job_body import EVENTS
 from shared.deliveries import Delivery, Endpoint
 from shared.images import iso_time
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from marshmallow import Schema, fields
 
-from api.schemas.fields import QueryInt, Text, UploadedFile
+from api.schemas.fields import QueryInt, UploadedFile
+from intake.fields import Text
 from shared.requests import OUTPUT_FORMATS
 
 

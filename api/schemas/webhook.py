@@ -8,8 +8,9 @@ from typing import Any
 from marshmallow import Schema, fields, validates_schema
 from marshmallow.validate import Length
 
-from api.schemas.fields import QueryInt, Text, choice
-from api.schemas.job import EVENTS, check_webhook_url
+from api.schemas.fields import QueryInt
+from intake.fields import Text, choice
+from intake.job_body import EVENTS, check_webhook_url
 
 
 class EndpointBody(Schema):

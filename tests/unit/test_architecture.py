@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[2]
 FORBIDDEN = {
     "shared": {
         "api",
+        "intake",
         "worker",
         "client",
         "farm",
@@ -25,9 +26,22 @@ FORBIDDEN = {
         "transformers",
     },
     "api": {"worker", "client", "farm", "torch", "diffusers", "transformers"},
+    "intake": {"api", "worker", "client", "farm", "flask", "flask_smorest", "celery", "torch", "diffusers"},
     "worker": {"api", "client", "farm", "flask", "flask_smorest", "marshmallow"},
-    "client": {"api", "worker", "shared", "farm", "flask", "celery", "redis", "torch", "diffusers", "transformers"},
-    "farm": {"api", "worker", "flask", "celery", "torch", "diffusers", "transformers"},
+    "client": {
+        "api",
+        "intake",
+        "worker",
+        "shared",
+        "farm",
+        "flask",
+        "celery",
+        "redis",
+        "torch",
+        "diffusers",
+        "transformers",
+    },
+    "farm": {"api", "intake", "worker", "flask", "celery", "torch", "diffusers", "transformers"},
 }
 #: Only here is torch at home.
 TORCH_ROOM = ROOT / "worker" / "engine"

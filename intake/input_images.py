@@ -10,9 +10,9 @@ from typing import Any, Self
 
 from PIL import Image
 
-from api import pictures
-from api.image_sources import image_bytes
-from api.services import Services
+from intake import pictures
+from intake.image_sources import image_bytes
+from intake.means import Means
 from shared.errors import RequestInvalid
 from shared.requests import RenderRequest
 from shared.storage import CONTENT_TYPES, Storage, StorageError
@@ -39,7 +39,7 @@ class InputImages:
     warnings: list[str] = field(default_factory=list)
 
     @classmethod
-    def read(cls, farm: Services, account: str, body: Mapping[str, Any], mask_meaning: MaskMeaning) -> Self:
+    def read(cls, means: Means, account: str, body: Mapping[str, Any], mask_meaning: MaskMeaning) -> Self:
         """The images of a job's body. Raises RequestInvalid `bad_image`, naming each that cannot be used."""
         images = cls()
         decoded: dict[str, Image.Image] = {}
@@ -48,7 +48,7 @@ class InputImages:
             if body.get(name) is None:
                 continue
             try:
-                with pictures.opened(image_bytes(body[name], farm, account), farm.settings) as picture:
+                with pictures.opened(image_bytes(body[name], means, account), means.settings) as picture:
                     if pictures.is_animated(picture):
                         images.warnings.append(f"{name} is animated; its first frame was used")
                     decoded[name] = convert(picture)

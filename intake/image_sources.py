@@ -8,8 +8,8 @@ import re
 
 import httpx
 
-from api.pictures import BadPicture
-from api.services import Services
+from intake.means import Means
+from intake.pictures import BadPicture
 from shared import egress
 from shared.errors import RendermillError
 
@@ -20,7 +20,7 @@ _ADDRESS = re.compile(r"https?://", re.IGNORECASE)
 _BLANKS = str.maketrans("", "", " \t\r\n")
 
 
-def image_bytes(source: str | bytes, farm: Services, account: str) -> bytes:
+def image_bytes(source: str | bytes, means: Means, account: str) -> bytes:
     """The bytes of an image that a request names: an upload, base64, a data URL, an https URL, or an image's id.
 
     Raises BadPicture where there are none or too many, StorageError where the storage is away.
@@ -28,28 +28,28 @@ def image_bytes(source: str | bytes, farm: Services, account: str) -> bytes:
     if isinstance(source, bytes):
         return source
     if _IMAGE_ID.fullmatch(source):
-        return _own_image(source, farm, account)
+        return _own_image(source, means, account)
     if _ADDRESS.match(source):
-        return _fetched(source, farm)
+        return _fetched(source, means)
     if match := _DATA_URL.match(source):
-        return _decoded(source[match.end() :], farm)
+        return _decoded(source[match.end() :], means)
     if source[:5].lower() == "data:":
         raise BadPicture("is a data URL that is not base64")
-    return _decoded(source, farm)
+    return _decoded(source, means)
 
 
-def _own_image(image_id: str, farm: Services, account: str) -> bytes:
+def _own_image(image_id: str, means: Means, account: str) -> bytes:
     try:
-        image = farm.images.get(image_id, account)
+        image = means.images.get(image_id, account)
     except RendermillError as error:
         raise BadPicture(f"names an image that cannot be used: {error.detail}") from error
-    return farm.storage.get(image.key)
+    return means.storage.get(image.key)
 
 
-def _fetched(url: str, farm: Services) -> bytes:
+def _fetched(url: str, means: Means) -> bytes:
     try:
-        egress.check_url(url, farm.egress_allow)
-        return egress.fetch(farm.egress, url, farm.settings.max_input_bytes)
+        egress.check_url(url, means.egress_allow)
+        return egress.fetch(means.egress, url, means.settings.max_input_bytes)
     except egress.EgressBlocked as error:
         raise BadPicture(f"is an address that may not be fetched: {error}") from error
     except egress.TooLarge as error:
@@ -58,9 +58,9 @@ def _fetched(url: str, farm: Services) -> bytes:
         raise BadPicture(f"could not be fetched: {error}") from error
 
 
-def _decoded(text: str, farm: Services) -> bytes:
+def _decoded(text: str, means: Means) -> bytes:
     # Four characters carry three bytes, so this is known before they are decoded.
-    limit = farm.settings.max_input_bytes
+    limit = means.settings.max_input_bytes
     if len(text) // 4 * 3 - 2 > limit:
         raise BadPicture(f"is more than {limit} bytes")
     packed = text.translate(_BLANKS).rstrip("=")
