@@ -60,6 +60,11 @@ class Settings:
     )
     max_attempts: int = _setting(3, "How often a job is tried when a retry can mend the failure.")
     retry_delay_s: float = _setting(2.0, "Wait before a mendable failure is tried again; doubled with each attempt.")
+    drain_s: float = _setting(
+        600.0,
+        "How long a render worker that is told to stop goes on with what it renders; then it stops at the next step and "
+        "gives its jobs back, without charging them an attempt. Keep it below the time after which it is killed.",
+    )
     watchdog_s: float = _setting(
         60.0,
         "An idle worker that sees claimable work age past this exits, to be started again with fresh connections.",

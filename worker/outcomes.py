@@ -61,6 +61,12 @@ class Outcomes:
         if status is None:
             self.drop(hold)
 
+    def give_back(self, hold: Hold) -> None:
+        """The worker goes away before the job is done: it returns to its old place, and no attempt is charged."""
+        self._keeper.settle(hold)
+        self._tell(hold, lambda: self._scheduler.release(hold.lease))
+        _log.info("gave %s back", hold.lease.id)
+
     def drop(self, hold: Hold) -> None:
         """The job was called off or lost, and objects may have been stored since."""
         self._tell(hold, lambda: self._litter.note(hold.lease.id))

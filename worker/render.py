@@ -10,6 +10,7 @@ one job reaches another, and no lease outlives the ticket that took it.
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -57,6 +58,7 @@ class Renderer:
         tickets: Tickets,
         deliveries: Deliveries,
         workers: WorkerCount,
+        drain_s: float = math.inf,
     ) -> None:
         self._id = worker_id
         self._engine = engine
@@ -74,8 +76,10 @@ class Renderer:
         self._last_step: float | None = None
         #: Tickets taken since the worker started.
         self.tickets_taken = 0
-        #: Set when the worker is told to go: what is rendered is finished, nothing more is claimed.
+        #: The worker was told to go: what is rendered is finished, nothing more is claimed.
         self.draining = False
+        self._drain_s = drain_s
+        self._give_back_at = math.inf
 
     @property
     def is_busy(self) -> bool:
@@ -104,6 +108,11 @@ class Renderer:
                 self._store.save(pictures)
             if finished:
                 self._wake_senders()
+
+    def drain(self) -> None:
+        """Claim nothing more, and finish what is rendered; what takes longer than the drain time is given back."""
+        self._give_back_at = time.monotonic() + self._drain_s
+        self.draining = True
 
     @contextmanager
     def _holding_a_ticket(self) -> Iterator[None]:
@@ -171,6 +180,9 @@ class Renderer:
         except JobFailure as failure:
             return self._after_failure(model, batch, failure)
         if rendered.interrupted:
+            for hold, _ in batch:
+                if not hold.dropped:
+                    self._outcomes.give_back(hold)
             return []
         _log.info("%s: %d images of %d jobs in %.2f s", model.id, len(rendered.images), len(batch), rendered.render_s)
         metrics.BATCH_IMAGES.labels(model.id).observe(len(rendered.images))
@@ -196,7 +208,7 @@ class Renderer:
             self._last_step = time.monotonic()
             for hold, _ in batch:
                 hold.report(Stage.RENDERING, DENOISED * step / total)
-            return all(hold.dropped for hold, _ in batch)
+            return time.monotonic() > self._give_back_at or all(hold.dropped for hold, _ in batch)
 
         self._last_step = time.monotonic()
         try:

@@ -79,6 +79,7 @@ class RenderRole:
             tickets=Tickets(redis, celery_app.send_ticket),
             deliveries=Deliveries(redis),
             workers=WorkerCount(self._workers),
+            drain_s=config.drain_s,
         )
         self._watchdog = Watchdog(config.watchdog_s)
 
@@ -99,7 +100,7 @@ class RenderRole:
             _log.warning("left without a word: %s", error)
 
     def _drain(self) -> None:
-        self._renderer.draining = True
+        self._renderer.drain()
 
     def _state(self) -> str:
         if not self._preloaded:

@@ -126,6 +126,7 @@ class RenderWorker:
             tickets=Tickets(redis, lambda _, queue: self.sent.append(queue)),
             deliveries=Deliveries(redis),
             workers=WorkerCount(Workers(redis)),
+            drain_s=0.0,
         )
 
     def accept(self, *jobs: NewJob) -> list[str]:

@@ -253,6 +253,15 @@ def test_a_worker_that_waits_for_storage_can_be_told_to_go(worker: RenderWorker)
     assert worker.status(ids[0]) == "queued"
 
 
+def test_a_worker_that_must_go_gives_its_jobs_back_without_charging_an_attempt(worker: RenderWorker) -> None:
+    ids = worker.accept(*named("a", "b"))
+    worker.engine.at_step = lambda step: worker.renderer.drain() if step == 2 else None
+    worker.work()
+    assert [worker.status(id_) for id_ in ids] == ["queued", "queued"]
+    assert [worker.job(id_).attempts for id_ in ids] == [0, 0]
+    assert worker.engine.steps_made == 2
+
+
 def test_a_draining_worker_claims_nothing(worker: RenderWorker) -> None:
     ids = worker.accept(*named("a"))
     worker.renderer.draining = True
