@@ -1,0 +1,56 @@
+"""Tickets are few, however much waits; counted where they lie, on the broker's own list."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from celery import Celery
+from redis import Redis
+
+from shared.tickets import CELERY_SETTINGS, RENDER_TASK, WEBHOOK_QUEUE, Tickets, model_of, render_queue
+
+MODEL = "black-forest-labs/FLUX.1-schnell"
+
+
+@pytest.fixture(scope="module")
+def app(valkey_url: str) -> Iterator[Celery]:
+    with Celery("test", broker=valkey_url, set_as_current=False) as app:
+        app.conf.update(CELERY_SETTINGS)
+        yield app
+
+
+@pytest.fixture
+def tickets(valkey: Redis, app: Celery) -> Tickets:
+    return Tickets(valkey, lambda task, queue: app.send_task(task, queue=queue, ignore_result=True))
+
+
+def test_tickets_stay_bounded_whatever_the_number_of_enqueues(valkey: Redis, tickets: Tickets) -> None:
+    for queued in range(1, 200):
+        tickets.wake_renderers(MODEL, queued=queued, workers=3)
+        assert valkey.llen(render_queue(MODEL)) == min(queued, 4), "one a worker, and one to spare"
+    assert tickets.wake_renderers(MODEL, queued=10**6, workers=10**6) == 60
+    assert valkey.llen(render_queue(MODEL)) == 64
+
+
+def test_nothing_is_published_where_nothing_waits(valkey: Redis, tickets: Tickets) -> None:
+    assert tickets.wake_renderers(MODEL, queued=0, workers=5) == 0
+    assert tickets.wake_delivery(due=0) == 0
+    assert valkey.keys("*") == []
+
+
+def test_a_ticket_that_was_taken_or_lost_is_replaced(valkey: Redis, tickets: Tickets) -> None:
+    tickets.wake_renderers(MODEL, queued=5, workers=1)
+    valkey.delete(render_queue(MODEL))
+    assert tickets.wake_renderers(MODEL, queued=5, workers=1) == 2
+    assert tickets.wake_renderers(MODEL, queued=5, workers=1) == 0
+
+
+def test_a_ticket_says_only_which_task_in_which_queue(valkey: Redis, tickets: Tickets) -> None:
+    tickets.wake_renderers(MODEL, queued=1, workers=1)
+    tickets.wake_delivery(due=1000)
+    message = valkey.lindex(render_queue(MODEL), 0) or ""
+    assert f'"task": "{RENDER_TASK}"' in message
+    assert "job" not in message
+    assert model_of(render_queue(MODEL)) == MODEL
+    assert valkey.llen(WEBHOOK_QUEUE) == 64
