@@ -31,7 +31,7 @@ from shared.requests import resolve
 from shared.scheduler import Scheduler
 from shared.settings import Settings
 from shared.storage import Storage
-from tests.servers import wait_until
+from tests.servers import PATIENCE_S, wait_until
 
 Kind = TypeVar("Kind", bound="WorkerFarm")
 
@@ -143,12 +143,12 @@ class WorkerFarm:
 
     def wait_for_progress(self, job_id: str) -> None:
         """Wait until the job is in the middle of its rendering."""
-        wait_until(lambda: 0.0 < self.jobs([job_id])[0].progress < 0.6, f"{job_id} is being rendered", 60)
+        wait_until(lambda: 0.0 < self.jobs([job_id])[0].progress < 0.6, f"{job_id} is being rendered")
 
-    def wait_finished(self, ids: list[str], timeout_s: float = 60) -> None:
+    def wait_finished(self, ids: list[str], timeout_s: float = PATIENCE_S) -> None:
         """Wait until the jobs are finished and their webhooks sent."""
         wait_until(lambda: all(job.status.is_terminal for job in self.jobs(ids)), "all jobs are finished", timeout_s)
-        wait_until(lambda: all(self.hooks.received[id_] for id_ in ids), "all webhooks are sent", 30)
+        wait_until(lambda: all(self.hooks.received[id_] for id_ in ids), "all webhooks are sent")
 
     def check_history(self, ids: list[str]) -> None:
         """Every job succeeded, in one terminal event, one webhook, and pictures that are stored."""

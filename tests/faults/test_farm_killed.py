@@ -50,7 +50,7 @@ def test_a_job_whose_worker_is_killed_in_the_middle_finishes_once_with_one_webho
     farm: RunningFarm, api: Client, receiver: Receiver, tmp_path: Path
 ) -> None:
     job = api.submit({**LONG, "webhook_url": receiver.url})
-    wait_until(lambda: 0.1 < api.get(job.id).progress < 0.9, "the job is in the middle of its rendering", 60)
+    wait_until(lambda: 0.1 < api.get(job.id).progress < 0.9, "the job is in the middle of its rendering")
     farm.kill_process("render")
     finished = api.wait(job, timeout_s=120)
     assert finished.status == "succeeded"
@@ -65,7 +65,7 @@ def test_every_accepted_job_finishes_though_valkey_is_killed_and_the_farm_starte
     farm: RunningFarm, api: Client, receiver: Receiver, tmp_path: Path
 ) -> None:
     jobs = [api.submit({**JOB, "num_steps": 4, "seed": seed, "webhook_url": receiver.url}) for seed in range(30)]
-    wait_until(lambda: any(job.finished for job in api.jobs(limit=30)), "the first jobs are finished", 60)
+    wait_until(lambda: any(job.finished for job in api.jobs(limit=30)), "the first jobs are finished")
     farm.kill_process("valkey")
     farm.kill()
     farm.start()

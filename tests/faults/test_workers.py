@@ -18,7 +18,7 @@ from farm import parts
 from shared.images import Images
 from shared.settings import Settings
 from tests.faults.proxy import Proxy
-from tests.servers import running, s3_answers, valkey_answers, wait_until
+from tests.servers import PATIENCE_S, running, s3_answers, valkey_answers, wait_until
 from tests.worker_farm import WorkerFarm, end, worker_farm
 from worker.heartbeat import EXIT_STUCK
 from worker.litter import Litter
@@ -109,7 +109,7 @@ def test_a_worker_that_wakes_up_after_its_lease_changes_nothing_and_works_on(far
     other = farm.start_render()
     farm.wait_finished(ids)
     farm.render.send_signal(signal.SIGCONT)
-    wait_until(lambda: "lost the lease" in farm.log("render"), "the first worker notices", 20)
+    wait_until(lambda: "lost the lease" in farm.log("render"), "the first worker notices")
     farm.check_history(ids)
     winner = farm.jobs(ids)[0]
     assert winner.attempts == 2
@@ -125,7 +125,7 @@ def test_a_worker_that_wakes_up_after_its_lease_changes_nothing_and_works_on(far
 
 def test_every_accepted_job_is_finished_though_valkey_is_killed(farm: Farm) -> None:
     ids = farm.accept(30, steps=4)
-    wait_until(lambda: any(job.status.is_terminal for job in farm.jobs(ids)), "the first job is finished", 30)
+    wait_until(lambda: any(job.status.is_terminal for job in farm.jobs(ids)), "the first job is finished")
     end(farm.valkey, signal.SIGKILL, 5)
     time.sleep(6)  # longer than redis-py waits by itself
     farm.valkey = farm.servers.start_valkey()
@@ -138,7 +138,7 @@ def test_finished_pictures_wait_for_storage_that_is_away_for_a_while(farm: Farm)
     end(farm.s3, signal.SIGKILL, 5)
     said_before = len(farm.log("render"))
     ids = farm.accept(3)
-    wait_until(lambda: "trying again" in farm.log("render")[said_before:], "a picture waits", 30)
+    wait_until(lambda: "trying again" in farm.log("render")[said_before:], "a picture waits")
     time.sleep(2)
     assert not any(job.status.is_terminal for job in farm.jobs(ids))
     farm.s3 = farm.servers.start_s3()
@@ -150,7 +150,7 @@ def test_finished_pictures_wait_for_storage_that_is_away_for_a_while(farm: Farm)
 def test_a_worker_on_a_half_open_connection_exits_and_its_work_is_done_after_its_restart(farm: Farm) -> None:
     farm.proxy.freeze()
     ids = farm.accept(3)
-    assert farm.render.wait(60) == EXIT_STUCK
+    assert farm.render.wait(PATIENCE_S) == EXIT_STUCK
     assert "no ticket reaches this worker" in farm.log("render")
     farm.render = farm.start_render()
     farm.wait_finished(ids)

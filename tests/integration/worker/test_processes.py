@@ -51,7 +51,7 @@ def test_pictures_of_every_format_are_stored_as_their_records_say(farm: Farm) ->
 
 def test_lost_tickets_are_healed(farm: Farm) -> None:
     ids = farm.accept(20, steps=4)
-    wait_until(lambda: farm.jobs(ids)[0].status != "queued", "the first batch is claimed", 30)
+    wait_until(lambda: farm.jobs(ids)[0].status != "queued", "the first batch is claimed")
     for _ in range(20):
         farm.redis.delete(f"render.{MODEL}", "webhooks")
     farm.wait_finished(ids)
