@@ -60,7 +60,7 @@ def create_app(
     shapes.add(hyperbolic.is_ours, hyperbolic.error_shape)
     shapes.add(openai.is_ours, openai_errors.error_shape)
     answer_errors(app, shapes)
-    api = make_api(app, version("rendermill"), settings.public_url)
+    api = make_api(app, version("rendermill"))
     dialects = (img_processing.img_processing, openai.openai, hyperbolic.hyperbolic)
     for blueprint in (jobs, images, public_images, models, webhooks, *dialects, health):
         api.register_blueprint(blueprint)

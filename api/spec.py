@@ -7,7 +7,7 @@ from http import HTTPStatus
 from typing import Any, NoReturn, TypeVar, cast
 
 import flask_smorest
-from flask import Flask, Request, current_app
+from flask import Flask, Request, current_app, request
 from marshmallow import RAISE, Schema, ValidationError
 from webargs.flaskparser import FlaskParser
 
@@ -137,7 +137,7 @@ signed webhook; or use the routes of the OpenAI, Hyperbolic and IMG Processing A
 Errors are problem documents (RFC 9457) with a stable `code`; the dialects answer in their own services' shapes."""
 
 
-def make_api(app: Flask, version: str, public_url: str) -> Api:
+def make_api(app: Flask, version: str) -> Api:
     """The specification of an application, to which its blueprints are to be added."""
     app.config.update(
         API_TITLE="Rendermill",
@@ -145,7 +145,8 @@ def make_api(app: Flask, version: str, public_url: str) -> Api:
         OPENAPI_VERSION="3.1.0",
         API_SPEC_OPTIONS={
             "info": {"description": _ABOUT, "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"}},
-            "servers": [{"url": public_url}],
+            # Whatever the address under which the page is read: its policy lets it ask that one only.
+            "servers": [{"url": "/"}],
             "security": [{"bearer": []}, {"apiKey": []}],
         },
     )
@@ -154,6 +155,12 @@ def make_api(app: Flask, version: str, public_url: str) -> Api:
     api.spec.components.security_scheme("apiKey", {"type": "apiKey", "in": "header", "name": "x-api-key"})
     app.extensions[_EXTENSION] = api
     return api
+
+
+def refuse_query() -> None:
+    """Raise RequestInvalid where the request has a query: its route takes none."""
+    if request.args:
+        raise RequestInvalid({name: ["is unknown: nothing is taken from the query here"] for name in request.args})
 
 
 def current_specification() -> dict[str, Any]:

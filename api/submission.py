@@ -88,19 +88,24 @@ def _wake(farm: Services, model: str) -> None:
         _log.warning("no ticket for %s: %s", model, error)
 
 
+def _route() -> str:
+    return request.path.rstrip("/")
+
+
 def _idempotency_key() -> str | None:
+    """The key under which the request is remembered for its account: its route's and its own."""
     given = request.headers.get("Idempotency-Key")
     if given is None:
         return None
     match = _IDEMPOTENCY_KEY.fullmatch(given.strip())
     if match is None:
         raise RequestInvalid({"Idempotency-Key": ["must be 1 to 255 visible characters of ASCII, quoted or not"]})
-    return match[1] or match[2]
+    return f"{_route()} {match[1] or match[2]}"
 
 
 def _fingerprint(body: Mapping[str, Any]) -> str:
     """The same for the same request: what was asked of which route, whatever the order of the fields."""
-    canonical = json.dumps([request.path, body], sort_keys=True, default=_digest)
+    canonical = json.dumps([_route(), body], sort_keys=True, default=_digest)
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 

@@ -14,7 +14,7 @@ from intake import pictures
 from intake.image_sources import image_bytes
 from intake.means import Means
 from shared.errors import RequestInvalid
-from shared.requests import RenderRequest
+from shared.requests import RenderRequest, mode_of
 from shared.storage import CONTENT_TYPES, Storage, StorageError
 
 
@@ -37,6 +37,8 @@ class InputImages:
 
     files: dict[str, bytes] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    #: Width and height that follow from the input image, where the request leaves them to it.
+    size: tuple[int, int] | None = None
 
     @classmethod
     def read(cls, means: Means, account: str, body: Mapping[str, Any], mask_meaning: MaskMeaning) -> Self:
@@ -57,6 +59,7 @@ class InputImages:
         if errors:
             raise RequestInvalid(errors, code="bad_image")
         images._fit_mask(decoded)
+        images._take_size(decoded, means, body)
         images.files = {name: pictures.png(picture) for name, picture in decoded.items()}
         return images
 
@@ -70,10 +73,31 @@ class InputImages:
         )
         decoded["mask_image"] = mask.resize(image.size, Image.Resampling.BILINEAR)
 
+    def _take_size(self, decoded: dict[str, Image.Image], means: Means, body: Mapping[str, Any]) -> None:
+        image = decoded.get("input_image")
+        if image is None or body.get("width") is not None or body.get("height") is not None:
+            return
+        model = means.catalog.find(body["model"], mode_of(body))
+        self.size = model.size.fitted(*image.size)
+        if self.size != image.size:
+            width, height = self.size
+            self.warnings.append(
+                f"the pictures are {width}x{height}: input_image is {image.width}x{image.height}, and {model.id} needs "
+                f"sides of {model.size.min} to {model.size.max} pixels in multiples of {model.size.multiple_of}, at "
+                f"most {model.size.max_pixels} pixels in all"
+            )
+
     def placed(self, render: RenderRequest, job_id: str) -> RenderRequest:
-        """The request with the keys under which `store` puts the images."""
+        """The request with the keys under which `store` puts the images, and with the size that follows from them."""
         keys = {name: _key(job_id, name) for name in self.files}
-        return replace(render, input_image=keys.get("input_image"), mask_image=keys.get("mask_image"))
+        width, height = self.size or (render.width, render.height)
+        return replace(
+            render,
+            input_image=keys.get("input_image"),
+            mask_image=keys.get("mask_image"),
+            width=width,
+            height=height,
+        )
 
     def store(self, storage: Storage, job_id: str) -> None:
         """Put all of them where `placed` says, or none."""

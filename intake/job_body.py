@@ -67,7 +67,10 @@ class RenderFields(Schema):
     def handle_error(self, error: ValidationError, data: Any, **_: Any) -> NoReturn:  # noqa: ARG002
         """Name what the model would refuse as well, so that a client learns of every wrong field at once."""
         errors = field_errors(error.messages)
-        valid = error.valid_data if isinstance(error.valid_data, dict) else {}
+        valid = dict(error.valid_data) if isinstance(error.valid_data, dict) else {}
+        if "input_image" in errors:
+            # It is wrong, not missing: nothing else is to be blamed for that.
+            valid["input_image"] = ""
         extra: dict[str, Any] = {}
         if "model" in valid:
             try:
@@ -94,6 +97,14 @@ class JobBody(RenderFields):
     def check_webhook_url(self, data: Mapping[str, Any], **_: Any) -> None:
         if (url := data.get("webhook_url")) is not None:
             check_webhook_url(url, "webhook_url")
+
+    @validates_schema(skip_on_field_errors=False, pass_original=True)
+    def check_webhook_events(self, data: Mapping[str, Any], original: Any, **_: Any) -> None:
+        # A webhook_url that is wrong is not among the data, but is not missing.
+        if data.get("webhook_events") is not None and original.get("webhook_url") is None:
+            raise ValidationError(
+                "says what webhook_url is told of; send that as well, or leave it out", "webhook_events"
+            )
 
 
 def check_webhook_url(url: str, field: str) -> None:

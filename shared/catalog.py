@@ -5,6 +5,7 @@ One TOML file, read at start by the front door (limits, defaults) and by the wor
 
 from __future__ import annotations
 
+import math
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
@@ -70,6 +71,17 @@ class Size:
     max_pixels: int
     #: Round a size to the nearest allowed multiple instead of refusing it.
     round: bool = False
+
+    def fitted(self, width: int, height: int) -> tuple[int, int]:
+        """The allowed size nearest to the given one, of the same shape as far as there is such a size."""
+        larger = max(1.0, self.min / min(width, height))
+        scale = min(larger, self.max / max(width, height), math.sqrt(self.max_pixels / (width * height)))
+        return self._side(width * scale), self._side(height * scale)
+
+    def _side(self, length: float) -> int:
+        # Rounded down, so that the area stays within its limit; the hair is what floating point may have lost.
+        side = math.floor(length / self.multiple_of + 1e-6) * self.multiple_of
+        return min(max(side, self.min), self.max)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -101,6 +101,8 @@ def resolve(catalog: Catalog, body: Mapping[str, Any]) -> tuple[RenderRequest, l
     if not unsupported and mode not in model.modes:
         missing = "input_image and mask_image are" if model.modes == (Mode.INPAINTING,) else "another set of images is"
         errors["input_image"] = [f"{model.id} does {' and '.join(model.modes)} only: {missing} needed"]
+    if mode is Mode.TEXT_TO_IMAGE and "strength" in given and "strength" in model.parameters:
+        errors["strength"] = ["is the share of an input_image that is redrawn; send one, or leave it out"]
     width, height = _size(model, body, errors, warnings)
     num_steps = _within("num_steps", body.get("num_steps"), model.num_steps, errors)
     guidance = _guidance(model, body, errors, warnings)

@@ -13,7 +13,7 @@ from api.auth import account
 from api.routes.jobs import job_response
 from api.services import services
 from api.submission import Submitted, submit
-from api.waiting import preference
+from api.waiting import Preference, preference
 from intake.input_images import MaskMeaning
 from shared.errors import RendermillError, RequestInvalid
 from shared.images import Image
@@ -52,19 +52,23 @@ def render(
     preferred = preference()
     if preferred.respond_async and preferred.wait_s is None:
         submitted = submit_as(body, names, mask_meaning)
-        return Rendered(submitted.job, False, {**submitted.headers, **preferred.applied()})
+        return Rendered(submitted.job, False, _headers(submitted, preferred))
     with farm.waiters.place() as held:
         if not held:
             raise too_busy()
         submitted = submit_as(body, names, mask_meaning)
         wait_s = min(preferred.wait_s or farm.settings.wait_s, farm.settings.wait_s)
         finished = farm.events.wait_until_finished(submitted.job.id, wait_s)
-    headers = {"X-Job-Id": submitted.job.id, **submitted.headers, **preferred.applied()}
+    headers = _headers(submitted, preferred)
     if finished:
         return Rendered(succeeded(farm.records.get(submitted.job.id, account())), True, headers)
     if preferred.respond_async:
         return Rendered(farm.records.get(submitted.job.id, account()), False, headers)
     raise too_late(submitted.job)
+
+
+def _headers(submitted: Submitted, preferred: Preference) -> dict[str, str]:
+    return {"X-Job-Id": submitted.job.id, **submitted.headers, **preferred.applied()}
 
 
 def submit_as(body: dict[str, Any], names: Mapping[str, str], mask_meaning: MaskMeaning) -> Submitted:

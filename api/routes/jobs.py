@@ -13,7 +13,7 @@ from api.event_stream import HEARTBEAT, event_stream, hold_place, message
 from api.http import json_response, tagged_json
 from api.schemas.job import JobPageSchema, JobSchema, JobsQuery
 from api.services import Services, services
-from api.spec import Blueprint
+from api.spec import Blueprint, refuse_query
 from api.submission import submit
 from api.waiting import preference
 from intake.job_body import JobBody
@@ -30,7 +30,10 @@ _PREFER = {
     "name": "Prefer",
     "in": "header",
     "schema": {"type": "string"},
-    "description": "`wait=N` (1 to 300 seconds) answers 201 with the finished job, or 202 when the time is up.",
+    "description": (
+        "`wait=N` (1 to 300 seconds) answers 201 with the finished job, or 202 when the time is up. As RFC 7240 says, "
+        "what cannot be understood is passed over; more than 300 is 300."
+    ),
 }
 _IDEMPOTENCY_KEY = {
     "name": "Idempotency-Key",
@@ -47,6 +50,7 @@ _IDEMPOTENCY_KEY = {
 @jobs.refuses(400, 401, 413, 415, 422, 503)
 @jobs.describes(summary="Hand in a job", parameters=[_PREFER, _IDEMPOTENCY_KEY])
 def create_job(body: dict[str, Any]) -> Response:
+    refuse_query()
     farm = services()
     preferred = preference()
     submitted = submit(body)

@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from shared.catalog import Catalog, Mode, Model, load_catalog
+from shared.catalog import Catalog, Mode, Model, Size, load_catalog
 from shared.errors import RendermillError
 from shared.settings import Settings
 
@@ -21,6 +23,26 @@ REQUIRED = [
 @pytest.fixture
 def shipped() -> Catalog:
     return load_catalog(Settings().catalog_path)
+
+
+SIZE = Size(default=1024, min=256, max=2048, multiple_of=16, max_pixels=2_097_152)
+
+
+@given(st.integers(min_value=1, max_value=40_000), st.integers(min_value=1, max_value=40_000))
+def test_any_size_is_fitted_into_the_limits(width: int, height: int) -> None:
+    fitted = SIZE.fitted(width, height)
+    assert all(256 <= side <= 2048 and side % 16 == 0 for side in fitted)
+    assert fitted[0] * fitted[1] <= SIZE.max_pixels
+    if max(width, height) <= 8 * min(width, height):
+        # The model can make the shape: there is a scale that makes both sides, each rounded down to a multiple.
+        assert max(fitted[0] / width, fitted[1] / height) <= min((fitted[0] + 16) / width, (fitted[1] + 16) / height)
+
+
+@given(st.integers(min_value=16, max_value=128), st.integers(min_value=16, max_value=128))
+def test_a_size_that_is_allowed_stays(columns: int, rows: int) -> None:
+    size = columns * 16, rows * 16
+    if size[0] * size[1] <= SIZE.max_pixels:
+        assert SIZE.fitted(*size) == size
 
 
 @pytest.fixture

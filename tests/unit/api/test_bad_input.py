@@ -128,7 +128,8 @@ def test_a_wrong_field_is_named(submit: Post, field: str, value: Any) -> None:
 
 
 def test_a_wrong_item_of_a_list_is_named(submit: Post) -> None:
-    answer = problem(submit(webhook_events=["job.failed", "job.lost"]), 422, "invalid")
+    body = {"webhook_url": "https://example.com/", "webhook_events": ["job.failed", "job.lost"]}
+    answer = problem(submit(**body), 422, "invalid")
     assert list(answer["errors"]) == ["webhook_events.1"]
 
 
@@ -207,6 +208,32 @@ def test_a_body_without_a_length_is_413_as_soon_as_it_passes_the_limit(
     environ = {"wsgi.input": Endless(), "wsgi.input_terminated": True, "HTTP_TRANSFER_ENCODING": "chunked"}
     answer = client.post(path, headers={"Content-Type": content_type}, environ_overrides=environ)
     problem(answer, 413, "body_too_large")
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"strength": 0.5}, "strength"),
+        ({"model": "flux-schnell", "strength": 0.5}, "strength"),
+        ({"webhook_events": ["job.failed"]}, "webhook_events"),
+        ({"webhook_events": []}, "webhook_events"),
+    ],
+)
+def test_what_would_have_no_effect_alone_is_refused(submit: Post, body: dict[str, Any], field: str) -> None:
+    answer = submit(**body)
+    assert answer.status_code == 422
+    assert list(answer.json["errors"]) == [field]
+
+
+def test_what_a_wrong_field_goes_with_is_not_blamed(submit: Post) -> None:
+    body = {"input_image": 5, "strength": 0.5, "webhook_url": 5, "webhook_events": ["job.failed"]}
+    assert set(problem(submit(**body), 422, "invalid")["errors"]) == {"input_image", "webhook_url"}
+
+
+def test_a_query_where_none_is_taken_is_refused(client: FlaskClient) -> None:
+    body = {"model": "sdxl-lightning", "prompt": "a red fox"}
+    answer = problem(client.post("/v1/jobs?wait=5&async", json=body), 422, "invalid")
+    assert set(answer["errors"]) == {"wait", "async"}
 
 
 def test_large_integers_are_exact(submit: Post) -> None:

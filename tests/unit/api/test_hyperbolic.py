@@ -124,6 +124,13 @@ def test_respond_async_gives_the_job(client: FlaskClient) -> None:
     assert (answer.status_code, answer.json["object"]) == (202, "job")
     assert answer.headers["Location"] == answer.json["urls"]["self"]
     assert answer.headers["Preference-Applied"] == "respond-async"
+    assert answer.headers["X-Job-Id"] == answer.json["id"]
+
+
+def test_without_a_size_the_pictures_have_that_of_the_input_image(client: FlaskClient) -> None:
+    body = {"model_name": "sdxl-lightning", "prompt": "x", "input_image": base64_text(pictures.png(512, 384))}
+    asked = client.post(PATH, json=body, headers={"Prefer": "respond-async"}).json["input"]
+    assert (asked["width"], asked["height"]) == (512, 384)
 
 
 def test_a_picture_that_is_not_ready_in_time_is_504_with_the_job(client: FlaskClient) -> None:

@@ -67,7 +67,8 @@ def test_a_wrong_request_is_a_validation_error_of_its_own(
 
 def test_the_limits_themselves_are_accepted(client: FlaskClient) -> None:
     body = {"name": "x" * 30, "prompt": "x" * 1000, "negative_prompt": "x" * 1000, "seed": 0}
-    assert client.post(PATH, json=body, headers={"Prefer": "respond-async"}).status_code == 202
+    accepted = client.post(PATH, json=body, headers={"Prefer": "respond-async"})
+    assert (accepted.status_code, accepted.headers["X-Job-Id"]) == (202, accepted.json["id"])
 
 
 def test_other_errors_have_its_shape_as_well(client: FlaskClient) -> None:

@@ -212,6 +212,40 @@ def test_an_animated_image_gives_its_first_frame_and_a_warning(
     assert stored(storage).getpixel((0, 0)) == RED
 
 
+# Sizes
+
+
+def sized(client: FlaskClient, picture: bytes, **more: Any) -> tuple[tuple[int, int], list[str]]:
+    """The size of the pictures that a job without width and height makes of this one, and its warnings."""
+    body = {"model": "sdxl-lightning", "prompt": "x", "input_image": base64_text(picture), **more}
+    answer = client.post("/v1/jobs", json=body)
+    assert answer.status_code == 202, answer.text
+    return (answer.json["input"]["width"], answer.json["input"]["height"]), answer.json["warnings"]
+
+
+def test_the_pictures_have_the_size_of_the_input_image(client: FlaskClient) -> None:
+    assert sized(client, pictures.png(512, 384)) == ((512, 384), [])
+    mask = base64_text(pictures.png(512, 384, mode="L", colour="white"))
+    assert sized(client, pictures.png(512, 384), model="flux-fill", mask_image=mask) == ((512, 384), [])
+
+
+@pytest.mark.parametrize(
+    ("picture", "expected"),
+    [((519, 389), (512, 384)), ((64, 48), (336, 256)), ((500, 900), (496, 896)), ((3000, 20), (2048, 256))],
+)
+def test_a_size_that_the_model_cannot_make_is_fitted_with_a_warning(
+    client: FlaskClient, picture: tuple[int, int], expected: tuple[int, int]
+) -> None:
+    size, (warning,) = sized(client, pictures.png(*picture))
+    assert size == expected
+    assert f"the pictures are {expected[0]}x{expected[1]}: input_image is {picture[0]}x{picture[1]}" in warning
+
+
+def test_a_size_that_is_asked_for_counts(client: FlaskClient) -> None:
+    assert sized(client, pictures.png(512, 384), width=256, height=256) == ((256, 256), [])
+    assert sized(client, pictures.png(512, 384), width=256) == ((256, 1024), [])
+
+
 # Masks
 
 

@@ -196,6 +196,25 @@ def test_another_accounts_key_is_another_key(submit: Post, stranger: dict[str, s
     assert (mine.status_code, theirs.status_code) == (202, 202)
 
 
+def test_a_key_on_another_route_is_another_key(client: FlaskClient, submit: Post) -> None:
+    headers = {"Idempotency-Key": "abc", "Prefer": "respond-async"}
+    made = submit(headers)
+    for path, body in (
+        ("/v1/images/generations", {"prompt": "a red fox", "response_format": "b64_json"}),
+        ("/v1/images/imagine", {"name": "fox", "prompt": "a red fox"}),
+    ):
+        first, again = (client.post(path, json=body, headers=headers) for _ in range(2))
+        assert (first.status_code, again.status_code) == (202, 202), first.text
+        assert first.json["id"] == again.json["id"] != made.json["id"]
+
+
+def test_a_slash_at_the_end_makes_no_other_route(client: FlaskClient, submit: Post) -> None:
+    body = {"model": "sdxl-lightning", "prompt": "a red fox", "width": 256, "height": 256}
+    made = submit({"Idempotency-Key": "abc"})
+    again = client.post("/v1/jobs/", json=body, headers={"Idempotency-Key": "abc"})
+    assert again.json["id"] == made.json["id"]
+
+
 @pytest.mark.parametrize("given", ["", '""', "x" * 256, 'a"b', "schlüssel"])
 def test_a_malformed_idempotency_key_is_422(submit: Post, given: str) -> None:
     answer = submit({"Idempotency-Key": given})

@@ -164,6 +164,14 @@ def test_an_edit_without_a_mask_redraws_the_image(client: FlaskClient) -> None:
     assert job_of(client, client.post("/v1/images/edits", data=form))["model"] == "black-forest-labs/FLUX.1-schnell"
 
 
+@pytest.mark.usefixtures("working")
+@pytest.mark.parametrize("size", [{}, {"size": "auto"}])
+def test_an_edit_without_a_size_has_that_of_its_image(client: FlaskClient, size: dict[str, str]) -> None:
+    form = {"prompt": "x", "response_format": "b64_json", **size, "image": (io.BytesIO(pictures.png(512, 384)), "x")}
+    (image,) = job_of(client, client.post("/v1/images/edits", data=form))["images"]
+    assert (image["width"], image["height"]) == (512, 384)
+
+
 @pytest.mark.parametrize(
     ("form", "param"),
     [
@@ -268,6 +276,7 @@ def test_a_job_whose_input_cannot_be_used_is_the_clients_fault(client: FlaskClie
 def test_respond_async_gives_the_job(client: FlaskClient) -> None:
     answer = client.post(PATH, json=B64, headers={"Prefer": "respond-async"})
     assert (answer.status_code, answer.json["object"]) == (202, "job")
+    assert answer.headers["X-Job-Id"] == answer.json["id"]
 
 
 @pytest.mark.usefixtures("working")

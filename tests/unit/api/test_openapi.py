@@ -52,6 +52,11 @@ def test_its_schemas_are_json_schemas(spec: dict[str, Any]) -> None:
         Draft202012Validator.check_schema(schema)
 
 
+def test_requests_from_its_page_go_where_the_page_came_from(spec: dict[str, Any], anonymous: FlaskClient) -> None:
+    assert [server["url"] for server in spec["servers"]] == ["/"]
+    assert "connect-src 'self'" in anonymous.get("/docs").headers["Content-Security-Policy"]
+
+
 def test_its_page_needs_nothing_from_elsewhere(anonymous: FlaskClient) -> None:
     page = anonymous.get("/docs")
     assert page.content_type.startswith("text/html")
