@@ -13,6 +13,8 @@ from redis.exceptions import RedisError
 from api.services import Services
 from shared.redis_client import PREFIX
 
+#: Those that wait for a retry are `delayed`: no worker could claim them.
+_JOB_STATES = ("queued", "delayed", "running")
 _STATES = ("starting", "idle", "rendering", "draining")
 
 
@@ -36,9 +38,9 @@ class FarmCollector(Collector):
             "rendermill_queue_oldest_job_age_seconds", "Age of the oldest job that waits; 0 for none.", labels=["model"]
         )
         for model in models:
-            queued, running = cast(list[str | None], redis.hmget(f"{PREFIX}model:{model}", "queued", "running"))
-            jobs.add_metric([model, "queued"], float(queued or 0))
-            jobs.add_metric([model, "running"], float(running or 0))
+            counts = cast(list[str | None], redis.hmget(f"{PREFIX}model:{model}", *_JOB_STATES))
+            for state, count in zip(_JOB_STATES, counts, strict=True):
+                jobs.add_metric([model, state], float(count or 0))
             age.add_metric([model], self._farm.scheduler.oldest_wait_s(model))
         yield jobs
         yield age

@@ -63,7 +63,7 @@ def test_a_stream_does_not_grow_with_a_jobs_reports(redis: Redis, scheduler: Sch
     complete(scheduler, lease)
     assert redis.xlen(f"rm:events:{job.id}") == 256
     assert redis.xrevrange(f"rm:events:{job.id}", count=1)[0][1]["status"] == "succeeded"
-    assert 0 < redis.ttl(f"rm:events:{job.id}") <= 3600
+    assert 0 < redis.ttl(f"rm:events:{job.id}") <= 600
 
 
 def test_a_follower_is_woken_long_before_it_would_look_for_itself(
