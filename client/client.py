@@ -15,8 +15,9 @@ from typing import Any, Self
 
 import httpx
 
-from client.errors import Unreachable, WaitTimeout, api_error
+from client.errors import ApiError, ClientError, Unreachable, WaitTimeout, api_error
 from client.jobs import Image, Job
+from client.retry import Patience
 
 #: The first look at a job comes this soon, in seconds; later ones further apart, up to the second number.
 _FIRST_POLL_S = 0.1
@@ -28,9 +29,23 @@ _TIMEOUT = httpx.Timeout(10.0, read=330.0)
 class Client:
     """One farm, one key. Every method raises ApiError where the farm says no, Unreachable where it does not answer."""
 
-    def __init__(self, base_url: str, api_key: str, *, transport: httpx.BaseTransport | None = None) -> None:
+    def __init__(
+        self,
+        base_url: str,
+        api_key: str,
+        *,
+        patience_s: float = 0.0,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        """A client of the farm at `base_url`, with or without `/v1` at its end, as SDKs of other services want it.
+
+        For `patience_s` seconds a call that can safely be repeated (GET, or any with an Idempotency-Key) is tried
+        again when the farm is busy or being restarted. A farm that never answered is not waited for.
+        """
+        self._patience_s = patience_s
+        self._answered = False
         self._http = httpx.Client(
-            base_url=base_url,
+            base_url=base_url.rstrip("/").removesuffix("/v1"),
             headers={"Authorization": f"Bearer {api_key}"},
             timeout=_TIMEOUT,
             transport=transport,
@@ -52,11 +67,23 @@ class Client:
         """Any call of the API; its answer, when that is no error. `path` may be a whole address as well."""
         query = {name: value for name, value in params.items() if value is not None}
         try:
-            response = self._http.request(method, path, json=json, headers=headers, params=query or None)
+            request = self._http.build_request(method, path, json=json, headers=headers, params=query or None)
+        except httpx.InvalidURL as error:
+            raise ClientError(f"{path}: {error}") from error
+        patience = Patience(self._patience_s if method == "GET" or "Idempotency-Key" in request.headers else 0.0)
+        while True:
+            try:
+                return self._send(request)
+            except (ApiError, Unreachable) as error:
+                if not (self._answered and patience.pause(error)):
+                    raise
+
+    def _send(self, request: httpx.Request) -> httpx.Response:
+        try:
+            response = self._http.send(request)
         except httpx.TransportError as error:
             raise Unreachable(f"No farm answers at {self._http.base_url}: {error or type(error).__name__}") from error
-        except httpx.InvalidURL as error:
-            raise Unreachable(f"{path}: {error}") from error
+        self._answered = True
         if response.is_error:
             raise api_error(response)
         return response
@@ -103,6 +130,10 @@ class Client:
         """The catalog: each model with its parameters, limits and defaults."""
         models: list[dict[str, Any]] = self.request("GET", "/v1/models").json()["data"]
         return models
+
+    def image(self, image_id: str) -> Image:
+        """What the farm knows of a picture."""
+        return Image.from_json(self.request("GET", f"/v1/images/{image_id}").json())
 
     def download(self, image: Image | str) -> bytes:
         """The picture's file."""

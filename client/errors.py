@@ -27,13 +27,19 @@ class WaitTimeout(ClientError):
 
 
 class ApiError(ClientError):
-    """An error answer of the farm: its HTTP status, its code, and what is wrong with each field, as `field: words`."""
+    """An error answer of the farm: its HTTP status, its code, and what is wrong with each field, as `field: words`.
 
-    def __init__(self, status: int, code: str, detail: str, errors: Sequence[str] = ()) -> None:
+    `retry_after_s` is set where the farm says when to come back.
+    """
+
+    def __init__(
+        self, status: int, code: str, detail: str, errors: Sequence[str] = (), retry_after_s: float | None = None
+    ) -> None:
         self.status = status
         self.code = code
         self.detail = detail
         self.errors = errors
+        self.retry_after_s = retry_after_s
         super().__init__(f"{detail} ({'; '.join(errors)})" if errors else detail)
 
 
@@ -52,6 +58,7 @@ def api_error(response: httpx.Response) -> ApiError:
         str(problem.get("code") or response.status_code),
         str(detail or f"The farm answers {response.status_code} {response.reason_phrase}."),
         _by_field(problem.get("errors")),
+        _seconds(response.headers.get("Retry-After")),
     )
 
 
@@ -65,3 +72,8 @@ def _by_field(errors: object) -> list[str]:
         case list():
             return [str(error) for error in errors]
     return []
+
+
+def _seconds(retry_after: str | None) -> float | None:
+    """The header's seconds. Its other form, a date, is for caches and crawlers; the farm never sends one."""
+    return float(retry_after) if retry_after is not None and retry_after.isdecimal() else None

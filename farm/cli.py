@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -23,6 +24,21 @@ app = typer.Typer(
 )
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"rendermill {version('rendermill')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
 @app.command()
 def up(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the API; 0 takes a free one.")] = 8080,
@@ -34,7 +50,8 @@ def up(
     Valkey, S3, the API and the workers start together; 'ready: URL' is printed when jobs can be sent. A key for the
     API is in DATA_DIR/api-key, each process's log in DATA_DIR/logs. RENDERMILL_* variables are passed on, except
     for the addresses of Valkey and S3, which are the farm's own. Without RENDERMILL_MODELS_DIR the models are tiny
-    stand-ins.
+    stand-ins. With RENDERMILL_WORKER_METRICS_PORT the render worker serves its metrics there, and the upkeep worker
+    at the next port. Jobs that are not rendered when it stops are rendered after its next start.
     """
     farm = EmbeddedFarm(data_dir, host, port, _tell)
     signal.signal(signal.SIGTERM, _interrupt)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import socket
@@ -22,14 +23,16 @@ from farm.errors import FarmError
 from farm.runner import START_RETRIES, OwnRunner, Process, Runner
 from farm.tinymodels import ensure_tiny_models
 from shared.accounts import Accounts
-from shared.settings import PREFIX, read_settings
+from shared.settings import PREFIX, Settings, read_settings
 
 #: Variables of the client, which servers would refuse as unknown settings.
 CLIENT_VARIABLES = frozenset({f"{PREFIX}URL", f"{PREFIX}API_KEY"})
 #: How long the processes of a farm that was killed may take to notice.
 FORMER_FARM_S = 10.0
-#: A render worker finishes the picture it is at, if that is not a long one; a lease brings an unfinished one back.
-RENDER_STOP_S = 15
+#: A render worker finishes the batch it is at, if that does not take longer than this; else it gives the jobs back.
+DRAIN_S = 8
+#: Beyond its drain time: the step it is at, and the upload of finished pictures.
+RENDER_STOP_MARGIN_S = 7
 UPKEEP_STOP_S = 5
 _POLL_S = 0.2
 #: The account of the key that a farm leaves in its data directory.
@@ -81,14 +84,13 @@ class EmbeddedFarm:
                 "SECRET_KEY": secrets.secret_key,
             }
         )
+        settings = _read(environment)
         if f"{PREFIX}MODELS_DIR" not in os.environ:
             ensure_tiny_models(self.data_dir.models, self.data_dir.logs / "tiny-models.log", self._tell)
-        # In the order in which others need them: they stop in the reverse.
         programs = [
             parts.valkey(self.data_dir.valkey, valkey_port, secrets.valkey_password),
             parts.s3(self.data_dir.s3, s3_port, secrets.s3_secret_key),
-            parts.worker("upkeep", UPKEEP_STOP_S),
-            parts.worker("render", RENDER_STOP_S),
+            *workers(settings),
             parts.api(self.host, self.port, self.data_dir.metrics),
         ]
         self._runner = OwnRunner(programs, self.data_dir.root, self.data_dir.logs)
@@ -126,9 +128,12 @@ class EmbeddedFarm:
             time.sleep(1)
 
     def stop(self) -> None:
-        """Stop everything in order; what is not finished is finished by the next farm in this directory."""
+        """Stop the API and the workers, then what they need.
+
+        What is not finished is finished by the next farm in this directory.
+        """
         if self._runner is not None:
-            self._runner.stop()
+            self._runner.stop(self._tell)
             self._runner = None
             self.data_dir.set_running(None)
         self.data_dir.unlock()
@@ -139,21 +144,17 @@ class EmbeddedFarm:
         defaults = {
             "PUBLIC_URL": self.url,
             "READY_WORKERS": "1",
+            "DRAIN_S": str(DRAIN_S),
             # Receivers of webhooks on this very machine are what one tries a farm with.
             "EGRESS_ALLOW": "127.0.0.0/8,::1/128",
         }
         if f"{PREFIX}MODELS_DIR" not in inherited:
             defaults |= {"MODELS_DIR": str(self.data_dir.models), "MODELS_OFFLINE": "1"}
-        environment = {
+        return {
             **{PREFIX + name: value for name, value in defaults.items()},
             **inherited,
             **{PREFIX + name: value for name, value in own.items()},
         }
-        try:
-            read_settings(environment)
-        except ValueError as error:
-            raise FarmError(f"A setting is wrong: {error}") from error
-        return environment
 
     def _end_former_farm(self) -> None:
         """Wait for the processes of a farm that was killed here: two Valkeys must not write to the same files."""
@@ -224,6 +225,34 @@ class EmbeddedFarm:
         except RedisError:
             return False
         return True
+
+
+def _read(environment: Mapping[str, str]) -> Settings:
+    """The settings in `environment`. Raises FarmError for what no process could start with."""
+    try:
+        settings = read_settings(environment)
+    except ValueError as error:
+        raise FarmError(f"A setting is wrong: {error}") from error
+    if not Path(settings.models_dir).is_dir() and f"{PREFIX}MODELS_DIR" in os.environ:
+        raise FarmError(
+            f"{PREFIX}MODELS_DIR={settings.models_dir} is not a folder. Give the folder that holds your checkpoints, "
+            "an empty one to fetch them from the model hub, or unset it for tiny stand-ins."
+        )
+    return settings
+
+
+def workers(settings: Settings) -> list[parts.Program]:
+    """The render worker and the upkeep worker, whose metrics are at the port after the other's."""
+    port = settings.worker_metrics_port
+    return [
+        parts.worker("upkeep", UPKEEP_STOP_S, "upkeep ends the webhooks under way", port + 1 if port else 0),
+        parts.worker(
+            "render",
+            math.ceil(settings.drain_s) + RENDER_STOP_MARGIN_S,
+            "the render worker finishes its batch, or gives it back",
+            port,
+        ),
+    ]
 
 
 def _why_not_ready(http: httpx.Client) -> str | None:

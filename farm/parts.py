@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from farm.errors import FarmError
+from shared.settings import PREFIX
 
 #: The user name of the embedded S3 server; some S3 servers refuse names of two characters.
 S3_ACCESS_KEY = "rendermill"
@@ -34,6 +35,10 @@ class Program:
     environment: Mapping[str, str] = field(default_factory=dict)
     #: How long it may take to stop when asked, in seconds; after that it is killed.
     stop_wait_s: int = 5
+    #: Whether others need it until they have ended; the rest is told to stop all at once.
+    stops_last: bool = False
+    #: What a person who waits for its end is told.
+    while_stopping: str = ""
     #: What it gets when the process that runs it dies.
     death_signal: str = "SIGKILL"
 
@@ -84,7 +89,7 @@ def valkey(directory: Path, port: int, password: str) -> Program:
         "maxmemory-policy noeviction\n",
         encoding="utf-8",
     )
-    return Program(name="valkey", command=(str(get_binary_path()), str(config.absolute())))
+    return Program(name="valkey", command=(str(get_binary_path()), str(config.absolute())), stops_last=True)
 
 
 def valkey_url(port: int, password: str) -> str:
@@ -101,6 +106,7 @@ def s3(directory: Path, port: int, secret_key: str) -> Program:
             *(_rclone(), "serve", "s3", str(directory.absolute())),
             *("--addr", f"{LOOPBACK}:{port}", "--vfs-cache-mode", "off", "--config", ""),
         ),
+        stops_last=True,
         # One CSV field: without the quotes the comma would make it two keys.
         environment={"RCLONE_AUTH_KEY": f'"{S3_ACCESS_KEY},{secret_key}"'},
     )
@@ -124,11 +130,24 @@ def api(host: str, port: int, metrics_dir: Path) -> Program:
             *(sys.executable, "-m", "gunicorn", "--config", "python:api.gunicorn"),
             *("--bind", address(host, port), "api.app:create_app()"),
         ),
+        while_stopping="the API ends its connections",
         # Its own children hold the port; they learn of a quick stop from it, but not of its sudden death.
         death_signal="SIGQUIT",
     )
 
 
-def worker(role: str, stop_wait_s: int) -> Program:
-    """A Celery worker: `render` makes pictures, `upkeep` delivers webhooks and sweeps."""
-    return Program(name=role, command=(sys.executable, "-m", "worker", role), stop_wait_s=stop_wait_s)
+def worker(role: str, stop_wait_s: int, while_stopping: str = "", metrics_port: int = 0) -> Program:
+    """A Celery worker: `render` makes pictures, `upkeep` delivers webhooks and sweeps.
+
+    Each serves its metrics at a port of its own, or, with 0, nowhere.
+    """
+    return Program(
+        name=role,
+        # Through env(1), as the other worker has another port.
+        command=(
+            *("env", f"{PREFIX}WORKER_METRICS_PORT={metrics_port}"),
+            *(sys.executable, "-m", "worker", role),
+        ),
+        stop_wait_s=stop_wait_s,
+        while_stopping=while_stopping,
+    )

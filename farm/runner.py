@@ -1,8 +1,8 @@
 """Run programs and keep them running: supervisord, with a configuration made for one run.
 
-supervisord starts everything at once, restarts what dies, turns the logs over, and stops the programs one after
-another in the reverse of the order in which they are listed. It is itself bound to this process, and the programs to
-it: when this process is killed, all go.
+supervisord starts everything at once, restarts what dies, and turns the logs over. Of its own accord it would stop the
+programs one after another; so it is told to stop at once all that do not serve others, and itself when these have
+ended. It is itself bound to this process, and the programs to it: when this process is killed, all go.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ import shlex
 import signal
 import subprocess
 import sys
+import time
 import xmlrpc.client
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from configparser import RawConfigParser
 from contextlib import suppress
 from dataclasses import dataclass
@@ -28,6 +29,9 @@ from farm.parts import LOOPBACK, Program, free_port
 START_SECONDS = 10
 #: Tries, each a second further apart than the last, before a program counts as unable to start.
 START_RETRIES = 3
+#: A stop that takes longer is told of, in seconds.
+QUICK_STOP_S = 1.0
+_POLL_S = 0.1
 LOG_BYTES = 10 * 2**20
 LOG_BACKUPS = 2
 USER = "rendermill"
@@ -62,6 +66,11 @@ class Runner:
     def start(self, name: str) -> None:
         """Try again to start a program that was given up."""
         self._call("startProcess", name, False)
+
+    def begin_stop(self, name: str) -> None:
+        """Ask a program to end, and do not wait for it; nothing is said of one that does not run."""
+        with suppress(OSError):
+            self._call("stopProcess", name, False)
 
     def shut_down(self) -> None:
         """Ask supervisord to stop everything and itself. Raises OSError where it does not answer."""
@@ -112,18 +121,41 @@ class OwnRunner(Runner):
     def alive(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
-    def stop(self) -> None:
-        """Stop all programs in order, then supervisord; kill what is left when that takes too long."""
+    def stop(self, tell: Callable[[str], None]) -> None:
+        """Stop all programs, then supervisord; kill what is left when that takes too long.
+
+        `tell` hears what is waited for.
+        """
         if self._process is None:
             return
-        self._process.send_signal(signal.SIGTERM)
-        patience_s = sum(program.stop_wait_s for program in self._programs) + START_SECONDS
+        last_s = sum(program.stop_wait_s for program in self._programs if program.stops_last)
         try:
+            self._stop_together([program for program in self._programs if not program.stops_last], tell)
+            self._process.send_signal(signal.SIGTERM)
             with suppress(subprocess.TimeoutExpired):
-                self._process.wait(timeout=patience_s)
+                self._process.wait(timeout=last_s + START_SECONDS)
         finally:
             self._process.kill()
             self._process.wait()
+
+    def _stop_together(self, programs: Sequence[Program], tell: Callable[[str], None]) -> None:
+        for program in programs:
+            self.begin_stop(program.name)
+        waiting = {program.name: program for program in programs}
+        started = time.monotonic()
+        # supervisord kills what takes longer than its own time.
+        deadline = started + max((program.stop_wait_s for program in programs), default=0) + START_SECONDS
+        told = False
+        with suppress(OSError):
+            while self.alive and time.monotonic() < deadline:
+                waiting = {p.name: waiting[p.name] for p in self.processes() if p.pid and p.name in waiting}
+                if not waiting:
+                    return
+                if not told and time.monotonic() - started > QUICK_STOP_S:
+                    told = True
+                    for program in waiting.values():
+                        tell(f"stopping: {program.while_stopping} (at most {program.stop_wait_s} s)")
+                time.sleep(_POLL_S)
 
     def log(self, name: str) -> Path:
         """The log of the program `name`."""

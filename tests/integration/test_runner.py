@@ -6,9 +6,11 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -26,6 +28,8 @@ def note(word):
         file.write(f"{word} {sys.argv[1]}\\n")
 def stop(*_):
     note("stop")
+    time.sleep(float(sys.argv[3]))
+    note("end")
     sys.exit()
 signal.signal(signal.SIGTERM, stop)
 note("start")
@@ -33,20 +37,22 @@ time.sleep(60)
 """
 
 
-def _recorder(name: str, notes: Path) -> Program:
+def _recorder(name: str, notes: Path, stop_s: float = 0, **more: Any) -> Program:
     script = notes.with_name("recorder.py")
     script.write_text(RECORDER)
-    return Program(name=name, command=(sys.executable, str(script), name, str(notes)))
+    return Program(name=name, command=(sys.executable, str(script), name, str(notes), str(stop_s)), **more)
 
 
 @contextmanager
-def _running(programs: list[Program], directory: Path) -> Iterator[OwnRunner]:
+def _running(
+    programs: list[Program], directory: Path, tell: Callable[[str], None] = lambda _: None
+) -> Iterator[OwnRunner]:
     owner = OwnRunner(programs, directory, directory)
     owner.run(os.environ)
     try:
         yield owner
     finally:
-        owner.stop()
+        owner.stop(tell)
 
 
 def _processes(owner: OwnRunner) -> dict[str, Process]:
@@ -69,11 +75,29 @@ def test_a_killed_program_is_started_again(tmp_path: Path) -> None:
         wait_until(lambda: _pid(owner, "one") not in (0, first), "it runs again")
 
 
-def test_programs_stop_in_the_reverse_of_their_order(tmp_path: Path) -> None:
+def test_programs_stop_all_at_once_and_those_that_serve_them_after_their_end(tmp_path: Path) -> None:
     notes = tmp_path / "notes"
-    with _running([_recorder(name, notes) for name in ("store", "worker", "door")], tmp_path):
+    programs = [
+        _recorder("store", notes, stops_last=True),
+        _recorder("worker", notes, stop_s=2, stop_wait_s=9, while_stopping="the worker ends its work"),
+        _recorder("door", notes),
+    ]
+    told: list[str] = []
+    with _running(programs, tmp_path, told.append):
         wait_until(lambda: notes.exists() and notes.read_text().count("start") == 3, "all run")
-    assert notes.read_text().splitlines()[3:] == ["stop door", "stop worker", "stop store"]
+    words = notes.read_text().splitlines()[3:]
+    assert set(words[:3]) == {"stop worker", "stop door", "end door"}
+    assert words[3:] == ["end worker", "stop store", "end store"]
+    assert told == ["stopping: the worker ends its work (at most 9 s)"]
+
+
+def test_a_program_that_does_not_stop_is_killed_after_its_time(tmp_path: Path) -> None:
+    notes = tmp_path / "notes"
+    with _running([_recorder("stuck", notes, stop_s=60, stop_wait_s=1)], tmp_path):
+        wait_until(notes.exists, "it runs")
+        started = time.monotonic()
+    assert time.monotonic() - started < 10
+    assert notes.read_text().splitlines() == ["start stuck", "stop stuck"]
 
 
 def test_a_program_that_cannot_start_is_given_up_and_its_log_tells_why(

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import socket
 from configparser import RawConfigParser
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
-from farm import parts
+from farm import embedded, parts
 from farm.cli import app
 from farm.datadir import DataDir
 from farm.embedded import EmbeddedFarm
 from farm.runner import configuration
+from shared.settings import Settings, read_settings
 
 
 def _farm(tmp_path: Path, host: str = "127.0.0.1") -> EmbeddedFarm:
@@ -63,6 +65,39 @@ def test_up_refuses_a_misspelt_setting(tmp_path: Path, monkeypatch: pytest.Monke
     result = CliRunner().invoke(app, ["up", "--port", "0", "--data-dir", str(tmp_path)])
     assert result.exit_code == 1
     assert "RENDERMILL_LEASES is not a setting" in result.stderr
+
+
+def test_up_refuses_a_models_folder_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RENDERMILL_MODELS_DIR", "/nonexistent")
+    result = CliRunner().invoke(app, ["up", "--port", "0", "--data-dir", str(tmp_path)])
+    assert result.exit_code == 1
+    assert result.stderr.startswith("rendermill: RENDERMILL_MODELS_DIR=/nonexistent is not a folder.")
+
+
+def test_the_workers_serve_their_metrics_at_ports_of_their_own() -> None:
+    upkeep, render = embedded.workers(Settings(worker_metrics_port=9100))
+    assert "RENDERMILL_WORKER_METRICS_PORT=9100" in render.command
+    assert "RENDERMILL_WORKER_METRICS_PORT=9101" in upkeep.command
+    for worker in embedded.workers(Settings()):
+        assert "RENDERMILL_WORKER_METRICS_PORT=0" in worker.command
+
+
+def test_the_render_worker_may_take_its_drain_time_and_a_little_more_to_stop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert _render_stop_s(tmp_path) == 15
+    monkeypatch.setenv("RENDERMILL_DRAIN_S", "60")
+    assert _render_stop_s(tmp_path) == 67
+
+
+def _render_stop_s(tmp_path: Path) -> int:
+    _, render = embedded.workers(read_settings(_farm(tmp_path).environment({})))
+    return render.stop_wait_s
+
+
+def test_the_version_is_told() -> None:
+    result = CliRunner().invoke(app, ["--version"])
+    assert (result.exit_code, result.stdout) == (0, f"rendermill {version('rendermill')}\n")
 
 
 def test_up_refuses_a_port_in_use(tmp_path: Path) -> None:
