@@ -59,6 +59,7 @@ def create_app(
     shapes.add(img_processing.is_ours, img_processing.error_shape)
     shapes.add(hyperbolic.is_ours, hyperbolic.error_shape)
     shapes.add(openai.is_ours, openai_errors.error_shape)
+    shapes.add(openai_errors.is_read_by_sdks, openai_errors.problem_with_error)
     answer_errors(app, shapes)
     api = make_api(app, version("rendermill"))
     dialects = (img_processing.img_processing, openai.openai, hyperbolic.hyperbolic)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from flask import Flask, Response, g, json, request
+from flask import Flask, Response, current_app, g, json, request
 from redis.exceptions import RedisError
 from werkzeug.exceptions import HTTPException
 
@@ -27,6 +27,8 @@ _CODES = {
 }
 #: Redis and S3 are restarted within seconds.
 _RETRY_AFTER_S = "5"
+#: Characters of a path that an error repeats.
+_TOLD_OF_PATH = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,9 +82,24 @@ def _http_problem(error: HTTPException) -> Problem:
     code = _CODES.get(status, "bad_request" if status < 500 else "internal")
     allowed: list[str] | None = getattr(error, "valid_methods", None)
     headers = {"Allow": ", ".join(allowed)} if allowed else {}
-    return Problem(
-        status=status, code=code, title=ERRORS[code].title, detail=error.description or error.name, headers=headers
-    )
+    return Problem(status=status, code=code, title=ERRORS[code].title, detail=_detail(error, status), headers=headers)
+
+
+def _detail(error: HTTPException, status: int) -> str:
+    if status == 413:
+        return f"The body is larger than {request.max_content_length} bytes, the limit RENDERMILL_MAX_BODY_BYTES."
+    if status == 404 and request.url_rule is None:
+        return _nothing_at(request.path)
+    return error.description or error.name
+
+
+def _nothing_at(path: str) -> str:
+    """Clients often have a base address with `/v1` too little or too much."""
+    routes = current_app.create_url_adapter(request)
+    assert routes is not None, "there is a request"
+    meant = [other for other in (f"/v1{path}", path.removeprefix("/v1")) if routes.allowed_methods(other)]
+    hint = f"did you mean {meant[0][:_TOLD_OF_PATH]}?" if meant else "see /docs for what there is."
+    return f"There is nothing at {path[:_TOLD_OF_PATH]}; {hint}"
 
 
 def problem_document(problem: Problem) -> Response:

@@ -9,6 +9,8 @@ from typing import Any
 
 from marshmallow import ValidationError, fields
 
+from shared.wording import plain
+
 #: The longest prompt that any dialect takes, the OpenAI API's; far beyond what a text encoder reads.
 MAX_PROMPT = 32_000
 _UNFIT = re.compile("[\\0\ud800-\udfff]")
@@ -64,7 +66,7 @@ class Number(fields.Field[float]):
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
             raise ValidationError("must be a number")
         if not self._min <= value <= self._max:
-            raise ValidationError(f"must be between {self._min:g} and {self._max:g}")
+            raise ValidationError(f"must be between {plain(self._min)} and {plain(self._max)}")
         return value
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
-from marshmallow import Schema, ValidationError, fields, validates_schema
+from marshmallow import ValidationError, fields, validates_schema
 
 from intake.field_errors import field_errors
 from intake.fields import MAX_PROMPT, Int, Metadata, Number, Text, choice
 from intake.means import Judging
+from intake.strict import Strict
 from shared import egress
 from shared.errors import RequestInvalid
 from shared.jobs import WEBHOOK_EVENTS, Priority
@@ -34,7 +35,7 @@ def image_text(**options: Any) -> Text:
     return Text(max=_MAX_IMAGE_TEXT, **options)
 
 
-class RenderFields(Schema):
+class RenderFields(Strict):
     """What every way of asking for a picture has; the limits of the model asked for are checked by `resolve`."""
 
     model = Text(max=MAX_MODEL_NAME, required=True, metadata={"description": "An id or alias of `/v1/models`."})
@@ -64,8 +65,9 @@ class RenderFields(Schema):
         if seed is not None and n is not None and seed + n - 1 > MAX_SEED:
             raise ValidationError(f"seed + n - 1 must not exceed {MAX_SEED}", "seed")
 
-    def handle_error(self, error: ValidationError, data: Any, **_: Any) -> NoReturn:  # noqa: ARG002
+    def handle_error(self, error: ValidationError, data: Any, **options: Any) -> NoReturn:
         """Name what the model would refuse as well, so that a client learns of every wrong field at once."""
+        super().handle_error(error, data, **options)
         errors = field_errors(error.messages)
         valid = dict(error.valid_data) if isinstance(error.valid_data, dict) else {}
         if "input_image" in errors:

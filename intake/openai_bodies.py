@@ -6,10 +6,11 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from marshmallow import Schema, ValidationError, fields, pre_load, validates_schema
+from marshmallow import ValidationError, fields, pre_load, validates_schema
 
 from intake.fields import MAX_PROMPT, Bool, Int, Number, Text, choice
 from intake.job_body import MAX_GUIDANCE, MAX_MODEL_NAME, MAX_STEPS, image_text
+from intake.strict import Strict
 from shared.requests import MAX_IMAGES, MAX_SEED, OUTPUT_FORMATS
 
 _SIZE = re.compile(r"(\d{1,5})x(\d{1,5})")
@@ -53,7 +54,7 @@ class OneImage(fields.Field[Any]):
         return text
 
 
-class _ImageFields(Schema):
+class _ImageFields(Strict):
     """What generations and edits have in common."""
 
     prompt = Text(max=MAX_PROMPT, required=True)
@@ -111,7 +112,7 @@ class EditForm(_ImageFields):
     mask = OneImage(allow_none=True, metadata={"description": "Transparent pixels are repainted."})
 
 
-class _ImageReference(Schema):
+class _ImageReference(Strict):
     image_url = image_text(metadata={"description": "An https URL or a data URL."})
     file_id = Text(max=100, metadata={"description": "The id of an uploaded image."})
 

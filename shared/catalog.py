@@ -16,6 +16,7 @@ from typing import Any, Self
 
 from shared.errors import RequestInvalid
 from shared.settings import settings
+from shared.wording import closest
 
 
 class Mode(StrEnum):
@@ -195,6 +196,15 @@ class Catalog:
         """Names that are not ids, with the model each stands for in each mode."""
         return {name: by_mode for name, by_mode in self._names.items() if name not in self.models}
 
+    def no_such_model(self, name: str) -> str:
+        """What to tell who asked for a model that there is not."""
+        meant = closest(name, self._names)
+        hint = f" Did you mean {meant!r}?" if meant else ""
+        return (
+            f"There is no model {name!r}.{hint} There are {', '.join(self.models)}, also called "
+            f"{', '.join(self.aliases)}."
+        )
+
     def find(self, name: str, mode: Mode = Mode.TEXT_TO_IMAGE) -> Model:
         """The model called `name`; an alias may stand for different models in different modes.
 
@@ -202,7 +212,7 @@ class Catalog:
         """
         by_mode = self._names.get(name)
         if by_mode is None:
-            detail = f"There is no model {name!r}; see 'models'."
+            detail = self.no_such_model(name)
             raise RequestInvalid({"model": [detail]}, code="unknown_model", detail=detail, models=list(self.models))
         return by_mode.get(mode) or next(iter(by_mode.values()))
 

@@ -46,6 +46,7 @@ _NOT_PUBLIC: Networks = tuple(
 
 #: Longer addresses are no addresses, and every proxy on the way cuts them off.
 _MAX_URL = 2048
+_PLAIN = "plain http is for networks of RENDERMILL_EGRESS_ALLOW alone"
 _LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)", re.IGNORECASE)
 
 
@@ -72,7 +73,7 @@ def check_url(url: str, allow: Networks) -> None:
     if len(url) > _MAX_URL or not url.isascii() or any(character <= " " for character in url):
         raise EgressBlocked(f"it must be at most {_MAX_URL} characters of ASCII, without blanks")
     if parts.scheme != "https" and not (parts.scheme == "http" and allow):
-        raise EgressBlocked("it must begin with https://")
+        raise EgressBlocked(f"it must begin with https://; {_PLAIN}")
     if parts.username is not None or parts.password is not None:
         raise EgressBlocked("it must not contain a user name or password")
     _check_host(parts, host, allow)
@@ -85,6 +86,10 @@ def _check_host(parts: SplitResult, host: str, allow: Networks) -> None:
         labels = host.removesuffix(".").split(".")
         if len(host) > 253 or not all(_LABEL.fullmatch(label) for label in labels) or labels[-1].isdigit():
             raise EgressBlocked(f"{host!r} is no host name") from None
+        if parts.scheme == "http" and host != "localhost" and all(network.is_loopback for network in allow):
+            # Only names of this machine could lead into such networks. Into others any name could: what it leads to is
+            # checked when it is used.
+            raise EgressBlocked(f"plain http to {host} is not allowed; use https: {_PLAIN}") from None
     else:
         check_address(address, allow, plain=parts.scheme == "http")
 
@@ -96,9 +101,9 @@ def check_address(address: Address, allow: Networks, *, plain: bool) -> None:
     if any(address in network for network in allow):
         return
     if plain:
-        raise EgressBlocked(f"plain http to {address} is not allowed; use https")
+        raise EgressBlocked(f"plain http to {address} is not allowed; use https: {_PLAIN}")
     if not address.is_global or any(address in network for network in _NOT_PUBLIC):
-        raise EgressBlocked(f"{address} is not a public address")
+        raise EgressBlocked(f"{address} is not a public address, nor in a network of RENDERMILL_EGRESS_ALLOW")
 
 
 def client(allow: Networks, timeout_s: float) -> httpx.Client:

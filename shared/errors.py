@@ -12,6 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from shared.wording import in_a_sentence
+
 
 @dataclass(frozen=True, slots=True)
 class ErrorKind:
@@ -85,8 +87,7 @@ class RequestInvalid(RendermillError):
 
     def __init__(self, errors: dict[str, list[str]], *, code: str = "invalid", detail: str = "", **extra: Any) -> None:
         self.errors = errors
-        names = ", ".join(sorted(errors))
-        super().__init__(code, detail or f"Wrong: {names}. See 'errors' for each.", errors=errors, **extra)
+        super().__init__(code, detail or in_a_sentence(errors), errors=errors, **extra)
 
 
 class JobFailure(Exception):

@@ -136,6 +136,8 @@ class Job:
     finished_at: float | None
     name: str | None
     webhook_url: str | None
+    #: What the `webhook_url` is told of.
+    webhook_events: list[str]
     metadata: dict[str, Any]
     warnings: list[str]
     deadline_s: float | None
@@ -173,6 +175,7 @@ class Job:
             finished_at=seconds("finished"),
             name=spec.get("name"),
             webhook_url=spec.get("webhook_url"),
+            webhook_events=state["hooks"].split(",") if state.get("hooks") else [],
             metadata=spec.get("metadata", {}),
             warnings=spec.get("warnings", []) + result.get("warnings", []),
             deadline_s=spec.get("deadline_s"),

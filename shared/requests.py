@@ -13,6 +13,7 @@ from typing import Any, Self
 
 from shared.catalog import Catalog, GuidanceKind, Mode, Model
 from shared.errors import RequestInvalid
+from shared.wording import plain
 
 #: Seeds are non-negative and fit a signed 64-bit integer, the range of `torch.Generator.manual_seed` that every
 #: database and JSON reader of a client can hold as well.
@@ -158,9 +159,9 @@ def _within(name: str, value: float | None, limits: Any, errors: dict[str, list[
         return float(limits.default)
     if not limits.min <= value <= limits.max:
         if limits.min == limits.max:
-            errors[name] = [f"must be {limits.min:g} for this model"]
+            errors[name] = [f"must be {plain(limits.min)} for this model"]
         else:
-            errors[name] = [f"must be between {limits.min:g} and {limits.max:g} for this model"]
+            errors[name] = [f"must be between {plain(limits.min)} and {plain(limits.max)} for this model"]
     return value
 
 

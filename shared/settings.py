@@ -147,7 +147,10 @@ def _parse(text: str, kind: type) -> Any:
         if lowered not in {"1", "true", "yes", "on", "0", "false", "no", "off", ""}:
             raise ValueError("expected 1 or 0")
         return lowered in {"1", "true", "yes", "on"}
-    return kind(text)
+    try:
+        return kind(text)
+    except ValueError:
+        raise ValueError("expected a whole number" if kind is int else "expected a number") from None
 
 
 @cache

@@ -82,7 +82,8 @@ class Views:
         return self._scheduler.position(job.id, self._workers.serving(job.request.model))
 
     def _job(self, job: Job, position: Position | None) -> dict[str, Any]:
-        found = self._images.read(job.images)
+        read = self._images.read(job.images)
+        found = [read[id_] for id_ in job.images if id_ in read]
         address = f"{self._public_url}/v1/jobs/{job.id}"
         return {
             "id": job.id,
@@ -96,7 +97,7 @@ class Views:
             "name": job.name,
             "priority": job.priority,
             "input": _input(job.request),
-            "images": self.images([found[id_] for id_ in job.images if id_ in found]),
+            "images": self.images(found),
             "error": job.error,
             "warnings": job.warnings,
             "attempts": job.attempts,
@@ -105,8 +106,21 @@ class Views:
             "finished_at": None if job.finished_at is None else iso_time(job.finished_at),
             "timings": {name: job.timings.get(name) for name in ("queued_s", "load_s", "render_s", "store_s")},
             "metadata": job.metadata,
-            "urls": {"self": address, "cancel": f"{address}/cancel", "events": f"{address}/events"},
+            "deadline_s": job.deadline_s,
+            **_webhook(job),
+            "urls": {
+                "self": address,
+                "cancel": f"{address}/cancel",
+                "events": f"{address}/events",
+                "images": [f"{self._public_url}/v1/images/{image.id}/download" for image in found],
+            },
         }
+
+
+def _webhook(job: Job) -> dict[str, Any]:
+    if job.webhook_url is None:
+        return {}
+    return {"webhook_url": job.webhook_url, "webhook_events": job.webhook_events}
 
 
 def _input(request: RenderRequest) -> dict[str, Any]:

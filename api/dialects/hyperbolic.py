@@ -17,6 +17,7 @@ from api.services import services
 from api.spec import Blueprint
 from intake.fields import MAX_PROMPT, Bool, Int, Number, Text, choice
 from intake.job_body import MAX_GUIDANCE, MAX_MODEL_NAME, MAX_SIDE, MAX_STEPS, image_text
+from intake.strict import Strict
 from shared.requests import MAX_SEED
 
 hyperbolic = Blueprint("hyperbolic", __name__, description="The Hyperbolic API's way to a picture.")
@@ -31,7 +32,7 @@ _NAMES = {"model": "model_name"}
 _ALWAYS = {"output_format": "png"}
 
 
-class HyperbolicBody(Schema):
+class HyperbolicBody(Strict):
     model_name = Text(max=MAX_MODEL_NAME, required=True)
     prompt = Text(max=MAX_PROMPT, required=True)
     negative_prompt = Text(min=0, max=MAX_PROMPT, allow_none=True)

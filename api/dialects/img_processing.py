@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from flask import Response
-from marshmallow import Schema
 
 from api.dialects.rendering import render
 from api.errors import Problem, error_response
@@ -15,6 +14,7 @@ from api.schemas.job import JobSchema
 from api.services import services
 from api.spec import Blueprint
 from intake.fields import Int, Text, choice
+from intake.strict import Strict
 from shared.errors import RendermillError
 from shared.requests import MAX_SEED
 
@@ -32,7 +32,7 @@ _ERROR_PAGES = "https://docs.img-processing.com/errors/"
 _TITLES = {404: "Not Found", 422: "Validation Error"}
 
 
-class ImagineBody(Schema):
+class ImagineBody(Strict):
     name = Text(max=30, required=True)
     prompt = Text(max=1000, required=True)
     negative_prompt = Text(max=1000)

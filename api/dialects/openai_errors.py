@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from typing import Any
 
-from flask import Response
+from flask import Response, request
 
-from api.errors import Problem, error_response
+from api.errors import Problem, error_response, problem_document
 
 #: Codes by which the OpenAI API's clients know what happened; for the rest it is ours.
 _CODES = {"unauthenticated": "invalid_api_key", "unknown_model": "model_not_found", "invalid": "invalid_value"}
+_MODELS = re.compile(r"/v1/models(/.*)?")
 
 #: The shape, for the specification.
 ERROR_SCHEMA: dict[str, Any] = {
@@ -43,6 +46,18 @@ def error_object(problem: Problem) -> dict[str, Any]:
         error["message"] = "; ".join(f"{name}: {', '.join(words)}" for name, words in problem.errors.items())
         error["errors"] = problem.errors
     return error
+
+
+def is_read_by_sdks(path: str) -> bool:
+    """Whether the SDKs read errors of the path, though they are problem documents: models, and what there is not."""
+    return request.url_rule is None or _MODELS.fullmatch(path) is not None
+
+
+def problem_with_error(problem: Problem) -> Response:
+    """A problem document with the SDKs' `error` as a further member."""
+    error = error_object(problem)
+    shown = {name: error[name] for name in ("message", "type", "param", "code")}
+    return problem_document(replace(problem, extra={**problem.extra, "error": shown}))
 
 
 def error_shape(problem: Problem) -> Response:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import flask_swagger_ui
-from flask import Blueprint, Response, render_template_string, send_from_directory
+from flask import Blueprint, Response, redirect, render_template_string, send_from_directory, url_for
+from werkzeug.wrappers import Response as BaseResponse
 
 from api.auth import public
 from api.http import json_response
@@ -42,6 +43,12 @@ _START = "SwaggerUIBundle({url: '/openapi.json', dom_id: '#swagger-ui', deepLink
 @public
 def specification() -> Response:
     return json_response(current_specification())
+
+
+@docs.get("/")
+@public
+def start_page() -> BaseResponse:
+    return redirect(url_for("docs.page"))
 
 
 @docs.get("/docs")

@@ -39,9 +39,7 @@ def list_models() -> Response:
 def get_model(model_id: str) -> Response:
     farm = services()
     if model_id not in farm.catalog.names:
-        raise RendermillError(
-            "not_found", f"There is no model {model_id!r}; see 'models'.", models=list(farm.catalog.models)
-        )
+        raise RendermillError("not_found", farm.catalog.no_such_model(model_id), models=list(farm.catalog.models))
     return json_response(_view(farm, farm.catalog.find(model_id)))
 
 

@@ -6,6 +6,7 @@ from marshmallow import Schema, fields
 
 from api.schemas.fields import QueryInt, UploadedFile
 from intake.fields import Text
+from intake.strict import Strict
 from shared.requests import OUTPUT_FORMATS
 
 
@@ -35,11 +36,11 @@ class ImagePageSchema(Schema):
     links = fields.Nested(PageLinksSchema, required=True)
 
 
-class ImagesQuery(Schema):
+class ImagesQuery(Strict):
     take = QueryInt(min=1, max=100, load_default=10)
     from_ = Text(max=100, data_key="from", metadata={"description": "The id of the image to begin with."})
 
 
-class UploadForm(Schema):
+class UploadForm(Strict):
     image = UploadedFile(required=True)
     name = Text(max=100, required=True)

@@ -9,6 +9,7 @@ from marshmallow import Schema, ValidationError, fields
 from api.schemas.fields import QueryInt
 from api.schemas.image import ImageSchema
 from intake.fields import Text
+from intake.strict import Strict
 from shared.errors import FAILURES
 from shared.jobs import JobStatus, Priority, Stage
 
@@ -35,7 +36,7 @@ class _Cursor(Text):
         return text
 
 
-class JobsQuery(Schema):
+class JobsQuery(Strict):
     status = _Statuses()
     batch = Text(max=100)
     limit = QueryInt(min=1, max=100, load_default=20)
@@ -60,6 +61,11 @@ class JobUrlsSchema(Schema):
     self = fields.String(required=True, metadata={"format": "uri"})
     cancel = fields.String(required=True, metadata={"format": "uri"})
     events = fields.String(required=True, metadata={"format": "uri"})
+    images = fields.List(
+        fields.String(metadata={"format": "uri"}),
+        required=True,
+        metadata={"description": "The pictures as files, in the order of `images`; they ask for the key."},
+    )
 
 
 class JobSchema(Schema):
@@ -85,6 +91,9 @@ class JobSchema(Schema):
     finished_at = fields.String(required=True, allow_none=True, metadata={"format": "date-time"})
     timings = fields.Nested(TimingsSchema, required=True)
     metadata = fields.Dict(keys=fields.String(), values=fields.String(), required=True)
+    deadline_s = fields.Float(required=True, allow_none=True)
+    webhook_url = fields.String(metadata={"format": "uri", "description": "Where it was given."})
+    webhook_events = fields.List(fields.String(), metadata={"description": "What `webhook_url` is told of."})
     urls = fields.Nested(JobUrlsSchema, required=True)
 
 

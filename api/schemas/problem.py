@@ -19,6 +19,7 @@ class ProblemSchema(Schema):
     detail = fields.String(required=True, metadata={"description": "What was wrong, and what to do."})
     code = fields.String(required=True, metadata={"enum": list(ERRORS)})
     instance = fields.String(metadata={"description": "The id of the request, as in `X-Request-Id`."})
+    error = fields.Dict(metadata={"description": "The same as the OpenAI SDKs read it, where they may be asking."})
     errors = fields.Dict(
         keys=fields.String(),
         values=fields.List(fields.String()),

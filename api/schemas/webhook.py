@@ -11,9 +11,10 @@ from marshmallow.validate import Length
 from api.schemas.fields import QueryInt
 from intake.fields import Text, choice
 from intake.job_body import EVENTS, check_webhook_url
+from intake.strict import Strict
 
 
-class EndpointBody(Schema):
+class EndpointBody(Strict):
     """A receiver that is told of all of the account's jobs."""
 
     url = Text(max=2048, required=True, metadata={"format": "uri"})
@@ -72,6 +73,6 @@ class DeliveryPageSchema(Schema):
     after = fields.String(required=True, allow_none=True)
 
 
-class DeliveriesQuery(Schema):
+class DeliveriesQuery(Strict):
     limit = QueryInt(min=1, max=100, load_default=20)
     after = Text(max=200, metadata={"description": "The `after` of the page before."})

@@ -134,5 +134,15 @@ def test_a_wrong_parameter_is_a_bad_request_that_names_it(
 
 
 def test_an_unknown_model_is_not_found(sdk: openai.OpenAI) -> None:
-    with pytest.raises(openai.NotFoundError):
+    with pytest.raises(openai.NotFoundError) as refused:
         sdk.models.retrieve("midjourney")
+    assert refused.value.code == "not_found"
+
+
+def test_models_with_a_wrong_key_are_an_authentication_error(farm: RunningFarm) -> None:
+    with (
+        openai.OpenAI(base_url=farm.url + "/v1", api_key="rm_wrong", max_retries=0) as sdk,
+        pytest.raises(openai.AuthenticationError) as refused,
+    ):
+        sdk.models.list()
+    assert (refused.value.code, refused.value.type) == ("invalid_api_key", "invalid_request_error")

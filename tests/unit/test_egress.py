@@ -84,9 +84,12 @@ def test_an_https_address_is_accepted_without_a_look_up(url: str, monkeypatch: p
 
 def test_plain_http_is_accepted_where_a_network_is_allowed() -> None:
     egress.check_url("http://127.0.0.1:5000/hook", LOOPBACK)
-    egress.check_url("http://receiver:5000/hook", LOOPBACK)
+    egress.check_url("http://localhost:5000/hook", LOOPBACK)
+    egress.check_url("http://receiver:5000/hook", egress.allowed_networks(Settings(egress_allow="10.0.0.0/8")))
     with pytest.raises(egress.EgressBlocked, match="plain http"):
         egress.check_url("http://1.1.1.1/hook", LOOPBACK)
+    with pytest.raises(egress.EgressBlocked, match="plain http to example.com"):
+        egress.check_url("http://example.com/hook", LOOPBACK)
 
 
 class Receiver(BaseHTTPRequestHandler):

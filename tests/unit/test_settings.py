@@ -55,6 +55,19 @@ def test_a_wrong_setting_is_refused_by_name(variable: str, text: str) -> None:
         read_settings({variable: text})
 
 
+@pytest.mark.parametrize(
+    ("variable", "expected"),
+    [
+        ("RENDERMILL_MAX_ATTEMPTS", "a whole number"),
+        ("RENDERMILL_LEASE_S", "a number"),
+        ("RENDERMILL_MODELS_OFFLINE", "1 or 0"),
+    ],
+)
+def test_a_setting_that_cannot_be_read_is_told_what_is_expected(variable: str, expected: str) -> None:
+    with pytest.raises(ValueError, match=f"^{variable}='many': expected {expected}$"):
+        read_settings({variable: "many"})
+
+
 def test_lists_are_split_at_commas_without_blanks() -> None:
     assert split_list(" a, b,,c ") == ("a", "b", "c")
 

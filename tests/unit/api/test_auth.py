@@ -15,6 +15,7 @@ PUBLIC = {
     "/healthz",
     "/readyz",
     "/metrics",
+    "/",
     "/openapi.json",
     "/docs",
     "/docs/start.js",

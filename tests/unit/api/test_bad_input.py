@@ -49,8 +49,47 @@ def test_another_content_type_is_415(client: FlaskClient) -> None:
 
 @pytest.mark.parametrize("body", [[], "text", 4, None, True])
 def test_json_that_is_no_object_is_422(client: FlaskClient, body: Any) -> None:
-    answer = client.post("/v1/jobs", data=json.dumps(body), headers=JSON)
-    assert list(problem(answer, 422, "invalid")["errors"]) == ["body"]
+    answer = problem(client.post("/v1/jobs", data=json.dumps(body), headers=JSON), 422, "invalid")
+    assert answer["errors"] == {"body": ["must be a JSON object"]}
+    assert answer["detail"] == "body: must be a JSON object."
+
+
+@pytest.mark.parametrize(
+    ("path", "field", "words"),
+    [
+        ("/v1/jobs", "promt", "is unknown; did you mean prompt?"),
+        ("/v1/jobs", "numSteps", "is unknown; did you mean num_steps?"),
+        ("/v1/images/generations", "prommpt", "is unknown; did you mean prompt?"),
+        ("/v1/image/generation", "Width", "is unknown; did you mean width?"),
+        ("/v1/images/imagine", "xyz", "is unknown; known are model, name, negative_prompt, prompt, seed"),
+    ],
+)
+def test_an_unknown_field_is_told_what_may_have_been_meant(
+    client: FlaskClient, path: str, field: str, words: str
+) -> None:
+    assert f"{field}: {words}" in client.post(path, json={field: 1}).text
+
+
+def test_an_unknown_field_of_a_query_is_told_so_as_well(client: FlaskClient) -> None:
+    answer = problem(client.get("/v1/jobs?stauts=queued"), 422, "invalid")
+    assert answer["errors"] == {"stauts": ["is unknown; did you mean status?"]}
+
+
+def test_the_detail_tells_three_fields_and_how_many_more(submit: Post) -> None:
+    answer = problem(submit(n=0, seed=-1), 422, "invalid")
+    assert answer["detail"] == f"seed: must be between 0 and {SEED_MAX}; n: must be between 1 and 10."
+    many = problem(submit(n=0, seed=-1, name="", priority="x", prompt=""), 422, "invalid")
+    assert many["detail"].count(":") == 3
+    assert many["detail"].endswith("; and 2 more fields, see 'errors'.")
+
+
+def test_numbers_are_told_as_people_write_them(submit: Post) -> None:
+    assert problem(submit(deadline_s=1e9), 422, "invalid")["detail"] == "deadline_s: must be between 1 and 2592000."
+
+
+def test_a_private_address_is_told_the_setting_that_would_allow_it(submit: Post) -> None:
+    answer = problem(submit(webhook_url="https://10.0.0.1/"), 422, "invalid")
+    assert "10.0.0.1 is not a public address, nor in a network of RENDERMILL_EGRESS_ALLOW" in answer["detail"]
 
 
 def test_every_wrong_field_is_named_at_once(client: FlaskClient) -> None:
@@ -109,6 +148,7 @@ def test_every_wrong_field_is_named_at_once(client: FlaskClient) -> None:
         ("priority", "urgent"),
         ("webhook_url", "http://1.1.1.1/"),
         ("webhook_url", "https://10.0.0.1/"),
+        ("webhook_url", "http://example.com/"),
         ("webhook_url", "https://user:pw@example.com/"),
         ("webhook_events", "job.failed"),
         ("metadata", []),
@@ -157,6 +197,8 @@ def test_an_unknown_model_gets_the_list_of_models(submit: Post) -> None:
     answer = problem(submit(model="midjourney"), 422, "unknown_model")
     assert "black-forest-labs/FLUX.1-schnell" in answer["models"]
     assert list(answer["errors"]) == ["model"]
+    assert "gpt-image-1" in answer["detail"]
+    assert "Did you mean 'sdxl-lightning'?" in problem(submit(model="SDXL-Lightening"), 422, "unknown_model")["detail"]
     both = problem(submit(model="midjourney", n=0), 422, "invalid")
     assert set(both["errors"]) == {"model", "n"}
     assert both["models"] == answer["models"]
@@ -178,7 +220,8 @@ def test_a_body_over_the_limit_is_413_before_it_is_read(client: FlaskClient) -> 
         readline = read
 
     environ = {"CONTENT_LENGTH": "400001", "wsgi.input": Unreadable()}
-    problem(client.post("/v1/jobs", headers=JSON, environ_overrides=environ), 413, "body_too_large")
+    answer = problem(client.post("/v1/jobs", headers=JSON, environ_overrides=environ), 413, "body_too_large")
+    assert "400000 bytes, the limit RENDERMILL_MAX_BODY_BYTES" in answer["detail"]
 
 
 @pytest.mark.parametrize(
@@ -260,10 +303,37 @@ def test_a_wrong_query_is_422(client: FlaskClient, path: str, field: str) -> Non
 
 
 def test_a_path_or_method_that_does_not_exist_is_a_problem_document_as_well(client: FlaskClient) -> None:
-    problem(client.get("/v1/nothing"), 404, "not_found")
+    assert problem(client.get("/v1/nothing"), 404, "not_found")["detail"].startswith("There is nothing at /v1/nothing;")
     answer = client.put("/v1/jobs")
     problem(answer, 405, "method_not_allowed")
     assert set(answer.headers["Allow"].split(", ")) >= {"GET", "POST"}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "meant"),
+    [
+        ("POST", "/images/generations", "/v1/images/generations"),
+        ("GET", "/models", "/v1/models"),
+        ("GET", "/jobs/job_1", "/v1/jobs/job_1"),
+        ("POST", "/v1/v1/jobs", "/v1/jobs"),
+        ("GET", "/v1/healthz", "/healthz"),
+    ],
+)
+def test_a_base_address_that_is_off_by_a_version_is_told_so(
+    client: FlaskClient, method: str, path: str, meant: str
+) -> None:
+    answer = problem(client.open(path, method=method), 404, "not_found")
+    assert answer["detail"] == f"There is nothing at {path}; did you mean {meant}?"
+
+
+def test_errors_that_the_openai_sdk_may_read_say_it_in_its_words_as_well(client: FlaskClient) -> None:
+    wrong_key = problem(client.get("/v1/models", headers={"x-api-key": "rm_wrong"}), 401, "unauthenticated")
+    assert wrong_key["error"]["code"] == "invalid_api_key"
+    for path in ("/v1/models/midjourney", "/chat/completions", "/v1/chat/completions"):
+        answer = problem(client.get(path), 404, "not_found")
+        error = {"message": answer["detail"], "type": "invalid_request_error", "param": None, "code": "not_found"}
+        assert answer["error"] == error
+    assert "error" not in client.get("/v1/jobs/job_nothing").json
 
 
 def test_a_fault_of_the_server_tells_nothing_but_its_number(

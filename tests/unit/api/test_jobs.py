@@ -45,7 +45,8 @@ def test_a_job_is_accepted_with_everything_that_was_asked(client: FlaskClient, t
     assert (job["object"], job["status"], job["stage"]) == ("job", "queued", "waiting")
     assert (job["progress"], job["queue_position"], job["images"], job["error"]) == (0, 0, [], None)
     assert job["model"] == "ByteDance/SDXL-Lightning"
-    assert (job["name"], job["priority"], job["metadata"]) == ("fox", "high", {"ticket": "42"})
+    for name in ("name", "priority", "metadata", "deadline_s", "webhook_url", "webhook_events"):
+        assert job[name] == body[name], name
     assert tickets == [("render", "render.ByteDance/SDXL-Lightning")]
     assert client.get(f"/v1/jobs/{job['id']}").json == job
 
@@ -59,6 +60,13 @@ def test_what_is_left_out_and_what_is_null_are_the_same(submit: Post) -> None:
         ]
     )
     assert submit(seed=1, **nulls).json["input"] == submit(seed=1).json["input"]
+
+
+def test_a_webhook_is_shown_where_there_is_one(submit: Post) -> None:
+    assert not submit().json.keys() & {"webhook_url", "webhook_events"}
+    all_ends = ["job.succeeded", "job.failed", "job.canceled", "job.expired"]
+    assert submit(webhook_url="https://example.com/").json["webhook_events"] == all_ends
+    assert submit(webhook_url="https://example.com/", webhook_events=[]).json["webhook_events"] == []
 
 
 def test_a_random_seed_is_told(submit: Post) -> None:
@@ -85,6 +93,9 @@ def test_a_finished_job_shows_its_images(client: FlaskClient, submit: Post, work
     assert (job["status"], job["stage"], job["progress"]) == ("succeeded", "done", 1)
     assert [image["seed"] for image in job["images"]] == [5, 6]
     assert {image["name"] for image in job["images"]} == {"fox"}
+    assert job["urls"]["images"] == [f"http://farm.test/v1/images/{image['id']}/download" for image in job["images"]]
+    files = [client.get(address.removeprefix("http://farm.test")) for address in job["urls"]["images"]]
+    assert [file.content_type for file in files] == ["image/jpeg"] * 2
     assert client.get("/v1/images").json["data"][0]["job_id"] == job_id
 
 

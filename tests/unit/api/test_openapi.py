@@ -26,7 +26,7 @@ from tests.unit.api.conftest import SETTINGS
 from tests.unit.api.test_auth import PUBLIC
 
 #: Routes that are no part of the API.
-UNDOCUMENTED = {"/openapi.json", "/docs", "/docs/start.js", "/docs/assets/<name>"}
+UNDOCUMENTED = {"/", "/openapi.json", "/docs", "/docs/start.js", "/docs/assets/<name>"}
 
 
 @pytest.fixture
@@ -50,6 +50,11 @@ def test_every_route_is_documented(app: Flask, spec: dict[str, Any]) -> None:
 def test_its_schemas_are_json_schemas(spec: dict[str, Any]) -> None:
     for schema in spec["components"]["schemas"].values():
         Draft202012Validator.check_schema(schema)
+
+
+def test_who_comes_to_the_front_is_led_to_the_page(anonymous: FlaskClient) -> None:
+    answer = anonymous.get("/")
+    assert (answer.status_code, answer.headers["Location"]) == (302, "/docs")
 
 
 def test_requests_from_its_page_go_where_the_page_came_from(spec: dict[str, Any], anonymous: FlaskClient) -> None:
