@@ -67,7 +67,8 @@ class Blueprint(flask_smorest.Blueprint):  # type: ignore[misc]
 
     def body(self, schema: type[Schema], description: str = "") -> Callable[[_View], _View]:
         """Parse the JSON body with the schema and pass it to the view."""
-        return cast(Callable[[_View], _View], super().arguments(schema, description=description))
+        example = getattr(schema, "EXAMPLE", None)
+        return cast(Callable[[_View], _View], super().arguments(schema, description=description, example=example))
 
     def form(self, schema: type[Schema]) -> Callable[[_View], _View]:
         """Parse a multipart form with the schema, its files among its fields, and pass it to the view."""

@@ -86,6 +86,14 @@ class RenderFields(Strict):
 class JobBody(RenderFields):
     """A job to be rendered."""
 
+    EXAMPLE = {  # noqa: RUF012 - read only
+        "model": "sdxl-lightning",
+        "prompt": "a lighthouse at dusk",
+        "width": 512,
+        "height": 512,
+        "seed": 7,
+    }
+
     name = Text(max=_MAX_NAME, allow_none=True, metadata={"description": "Becomes the name of the pictures."})
     priority = choice(*Priority, allow_none=True, metadata={"description": "`normal` if absent."})
     webhook_url = Text(max=2048, allow_none=True, metadata={"format": "uri"})

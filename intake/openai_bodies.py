@@ -16,6 +16,11 @@ from shared.requests import MAX_IMAGES, MAX_SEED, OUTPUT_FORMATS
 _SIZE = re.compile(r"(\d{1,5})x(\d{1,5})")
 #: What AIGNE Hub's own clients call two of the fields.
 _CAMEL_CASE = {"responseFormat": "response_format", "outputFormat": "output_format"}
+#: A small red square.
+_PICTURE = (
+    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAIAAABLbSncAAAAEUlEQVR42mP8z4AdMDEMKQkAzUEBD7t4NqoAAAAASUVO"
+    "RK5CYII="
+)
 _NO_EFFECT = "Accepted, and without effect."
 
 
@@ -102,6 +107,13 @@ class _ImageFields(Strict):
 
 
 class GenerationBody(_ImageFields):
+    EXAMPLE = {  # noqa: RUF012 - read only
+        "model": "sdxl-lightning",
+        "prompt": "a lighthouse at dusk",
+        "size": "512x512",
+        "response_format": "b64_json",
+    }
+
     image = OneImage(allow_none=True, metadata={"description": "An image to start from: this makes it an edit."})
 
 
@@ -124,6 +136,13 @@ class _ImageReference(Strict):
 
 class EditBody(_ImageFields):
     """The JSON form of an edit."""
+
+    EXAMPLE = {  # noqa: RUF012 - read only
+        "model": "sdxl-lightning",
+        "prompt": "the same in autumn",
+        "images": [{"image_url": _PICTURE}],
+        "response_format": "b64_json",
+    }
 
     images = fields.List(fields.Nested(_ImageReference), required=True, metadata={"minItems": 1, "maxItems": 1})
     mask = fields.Nested(_ImageReference, allow_none=True)

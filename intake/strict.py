@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from marshmallow import Schema, ValidationError
 
@@ -12,6 +13,9 @@ _UNKNOWN = "is unknown"
 
 
 class Strict(Schema):
+    #: A body that works, for the specification.
+    EXAMPLE: ClassVar[Mapping[str, Any] | None] = None
+
     error_messages = {"type": "must be a JSON object", "unknown": _UNKNOWN}  # noqa: RUF012 - the interface of marshmallow
 
     def handle_error(self, error: ValidationError, data: Any, **_: Any) -> None:  # noqa: ARG002

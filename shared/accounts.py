@@ -25,6 +25,8 @@ _ACCOUNT_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
 MIN_WEIGHT, MAX_WEIGHT = 0.01, 100.0
 #: Standard Webhooks asks for 24 to 64 random bytes.
 _WEBHOOK_SECRET_BYTES = 32
+#: A receiver has a day to take the new secret over.
+_OLD_SECRET_S = 86400
 
 
 def new_webhook_secret() -> str:
@@ -113,10 +115,18 @@ class Accounts:
         return cast(str, self._redis.hget(name, "webhook_secret"))
 
     def rotate_webhook_secret(self, account: str) -> str:
-        """A new webhook secret in place of the present one, which stops to sign at once."""
-        secret = new_webhook_secret()
-        self._redis.hset(f"{self._prefix}account:{account}", "webhook_secret", secret)
+        """A new webhook secret; the present one goes on to sign beside it for a day."""
+        secret, before = new_webhook_secret(), self.webhook_secret(account)
+        pipeline = self._redis.pipeline(transaction=True)
+        pipeline.set(f"{self._prefix}old_webhook_secret:{account}", before, ex=_OLD_SECRET_S)
+        pipeline.hset(f"{self._prefix}account:{account}", "webhook_secret", secret)
+        pipeline.execute()
         return secret
+
+    def webhook_secrets(self, account: str) -> list[str]:
+        """The secrets that sign now: the present one, and that before it for a day after a rotation."""
+        before = cast(str | None, self._redis.get(f"{self._prefix}old_webhook_secret:{account}"))
+        return [self.webhook_secret(account), *([before] if before else [])]
 
 
 def _digest(key: str) -> str:

@@ -151,16 +151,16 @@ class WebhookSender:
     def _post(self, delivery: Delivery, job: Job) -> _Outcome:
         if not delivery.endpoint:
             assert job.webhook_url, "a delivery without an endpoint is made only for a job with a webhook_url"
-            return self._send_to(job.webhook_url, self._accounts.webhook_secret(delivery.account), delivery, job)
+            return self._send_to(job.webhook_url, self._accounts.webhook_secrets(delivery.account), delivery, job)
         endpoint = self._deliveries.endpoint(delivery.endpoint, delivery.account)
         if endpoint.disabled:
             return _Outcome("gone", detail=f"the endpoint is disabled: {endpoint.disabled}", final=True)
-        outcome = self._send_to(endpoint.url, endpoint.secret, delivery, job)
+        outcome = self._send_to(endpoint.url, [endpoint.secret], delivery, job)
         if outcome.http_status == httpx.codes.GONE:
             self._deliveries.disable_endpoint(endpoint, "it answered 410")
         return outcome
 
-    def _send_to(self, url: str, secret: str, delivery: Delivery, job: Job) -> _Outcome:
+    def _send_to(self, url: str, secrets: Sequence[str], delivery: Delivery, job: Job) -> _Outcome:
         now = datetime.now(UTC)
         body = self._body(delivery, job)
         headers = {
@@ -170,7 +170,7 @@ class WebhookSender:
             "accept-encoding": "identity",
             "webhook-id": delivery.id,
             "webhook-timestamp": str(int(now.timestamp())),
-            "webhook-signature": Webhook(secret).sign(delivery.id, now, body),
+            "webhook-signature": " ".join(Webhook(secret).sign(delivery.id, now, body) for secret in secrets),
         }
         try:
             with self._http.stream("POST", url, content=body.encode(), headers=headers) as response:

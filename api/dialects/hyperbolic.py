@@ -33,6 +33,13 @@ _ALWAYS = {"output_format": "png"}
 
 
 class HyperbolicBody(Strict):
+    EXAMPLE = {  # noqa: RUF012 - read only
+        "model_name": "SDXL1.0-base",
+        "prompt": "a lighthouse at dusk",
+        "width": 512,
+        "height": 512,
+    }
+
     model_name = Text(max=MAX_MODEL_NAME, required=True)
     prompt = Text(max=MAX_PROMPT, required=True)
     negative_prompt = Text(min=0, max=MAX_PROMPT, allow_none=True)

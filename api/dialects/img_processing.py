@@ -33,6 +33,8 @@ _TITLES = {404: "Not Found", 422: "Validation Error"}
 
 
 class ImagineBody(Strict):
+    EXAMPLE = {"name": "lighthouse", "prompt": "a lighthouse at dusk"}  # noqa: RUF012 - read only
+
     name = Text(max=30, required=True)
     prompt = Text(max=1000, required=True)
     negative_prompt = Text(max=1000)

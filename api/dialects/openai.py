@@ -57,7 +57,10 @@ def generate(body: dict[str, Any]) -> Response:
     summary="Edit an image",
     requestBody={
         "required": True,
-        "content": {"multipart/form-data": {"schema": EditForm}, "application/json": {"schema": EditBody}},
+        "content": {
+            "application/json": {"schema": EditBody, "example": EditBody.EXAMPLE},
+            "multipart/form-data": {"schema": EditForm},
+        },
     },
 )
 def edit() -> Response:

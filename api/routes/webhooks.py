@@ -39,7 +39,7 @@ def get_secret() -> Response:
 
 
 @webhooks.route("/secret/rotate", methods=["POST"])
-@webhooks.answers(200, "The new secret; the old one signs nothing any more.", SecretSchema)
+@webhooks.answers(200, "The new secret; for a day the old one signs beside it.", SecretSchema)
 @webhooks.refuses(401)
 @webhooks.describes(summary="Make a new signing secret")
 def rotate_secret() -> Response:

@@ -17,6 +17,8 @@ from intake.strict import Strict
 class EndpointBody(Strict):
     """A receiver that is told of all of the account's jobs."""
 
+    EXAMPLE = {"url": "https://example.com/hook", "events": ["job.succeeded"]}  # noqa: RUF012 - read only
+
     url = Text(max=2048, required=True, metadata={"format": "uri"})
     events = fields.List(
         choice(*EVENTS), validate=Length(min=1), metadata={"description": "Every kind, if absent.", "minItems": 1}

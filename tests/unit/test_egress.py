@@ -88,7 +88,7 @@ def test_plain_http_is_accepted_where_a_network_is_allowed() -> None:
     egress.check_url("http://receiver:5000/hook", egress.allowed_networks(Settings(egress_allow="10.0.0.0/8")))
     with pytest.raises(egress.EgressBlocked, match="plain http"):
         egress.check_url("http://1.1.1.1/hook", LOOPBACK)
-    with pytest.raises(egress.EgressBlocked, match="plain http to example.com"):
+    with pytest.raises(egress.EgressBlocked, match="plain http to example"):
         egress.check_url("http://example.com/hook", LOOPBACK)
 
 

@@ -75,6 +75,18 @@ def test_its_page_needs_nothing_from_elsewhere(anonymous: FlaskClient) -> None:
     assert anonymous.get("/docs/assets/../../app.py").status_code == 404
 
 
+def test_its_examples_work(client: FlaskClient, spec: dict[str, Any]) -> None:
+    tried = set()
+    for path, operations in spec["paths"].items():
+        body = operations.get("post", {}).get("requestBody", {}).get("content", {}).get("application/json")
+        if body is None:
+            continue
+        answer = client.post(path, json=body["example"], headers={"Prefer": "respond-async"})
+        assert answer.status_code in {201, 202}, f"{path}: {answer.text}"
+        tried.add(path)
+    assert {"/v1/jobs", "/v1/webhooks", "/v1/images/edits", "/v1/image/generation", "/v1/images/imagine"} <= tried
+
+
 def impatient_farm() -> tuple[Flask, str]:
     """A front door of its own for the generated requests, at which nobody waits: there is no worker."""
     redis: Any = FakeRedis(server=FakeServer(), decode_responses=True)

@@ -11,7 +11,7 @@ import httpx
 import pytest
 from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
-from standardwebhooks import Webhook
+from standardwebhooks import Webhook, WebhookVerificationError
 
 from shared.egress import EgressBlocked
 from tests.sending import URL, Answer, Receiver, Sending
@@ -28,6 +28,24 @@ def test_a_delivered_webhook_tells_the_job_and_verifies(redis: Redis) -> None:
     assert (body["type"], body["data"]["id"], body["data"]["status"]) == ("job.succeeded", job_id, "succeeded")
     assert sending.delivery(job_id).status == "delivered"
     assert sending.due_in_s(job_id) is None
+
+
+def test_for_a_day_after_a_rotation_both_secrets_verify(redis: Redis) -> None:
+    receiver = Receiver(200)
+    sending = Sending(redis, receiver.client)
+    secrets = [sending.accounts.webhook_secret("alice"), sending.accounts.rotate_webhook_secret("alice")]
+    assert 86_000 < redis.ttl("rm:old_webhook_secret:alice") <= 86_400
+    sending.finish()
+    sending.sender.send_due()
+    redis.delete("rm:old_webhook_secret:alice")
+    sending.finish()
+    sending.sender.send_due()
+    soon, later = receiver.requests
+    for secret in secrets:
+        Webhook(secret).verify(soon.content, dict(soon.headers))
+    Webhook(secrets[1]).verify(later.content, dict(later.headers))
+    with pytest.raises(WebhookVerificationError):
+        Webhook(secrets[0]).verify(later.content, dict(later.headers))
 
 
 def test_every_try_bears_the_same_id_and_a_valid_signature_of_its_own_time(redis: Redis) -> None:
