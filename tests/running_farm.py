@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+import psutil
 
 from client import Client
 from farm.datadir import DataDir
@@ -18,22 +19,23 @@ from farm.parts import free_port
 from farm.runner import Runner
 from tests.servers import wait_until
 
-#: A first start builds checkpoints and imports torch, next to whatever else the machine does.
+#: A start imports torch, next to whatever else the machine does.
 READY_S = 120.0
-#: Each process has its own time to stop, up to 15 s for one that renders.
+#: A render worker may take 15 s, and what it needs ends after it.
 STOP_S = 60.0
 
 
 class RunningFarm:
     """`rendermill up` in a process of its own. Its port, data and key stay the same when it is started again."""
 
-    def __init__(self, data_dir: Path, settings: Mapping[str, str] | None = None) -> None:
-        """A farm to be, with RENDERMILL_ settings such as {"LEASE_S": "2"}."""
+    def __init__(self, data_dir: Path, models: Path, settings: Mapping[str, str] | None = None) -> None:
+        """A farm to be, with the checkpoints in `models` and RENDERMILL_ settings such as {"LEASE_S": "2"}."""
         self.data_dir = data_dir
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.errors = data_dir.with_name(data_dir.name + ".stderr")
-        self._settings = {f"RENDERMILL_{name}": value for name, value in (settings or {}).items()}
+        given = {"MODELS_DIR": str(models), "MODELS_OFFLINE": "1", **(settings or {})}
+        self._settings = {f"RENDERMILL_{name}": value for name, value in given.items()}
         self._up: subprocess.Popen[str] | None = None
 
     @property
@@ -84,8 +86,20 @@ class RunningFarm:
     def kill_process(self, name: str) -> None:
         """Kill -9 of one of its processes, and wait until another has been started in its place."""
         pid = self.pid(name)
+        # The front door's own children answer for a moment longer, and would pass for the new one.
+        children = psutil.Process(pid).children(recursive=True)
         os.kill(pid, signal.SIGKILL)
+        psutil.wait_procs(children, timeout=READY_S)
         wait_until(lambda: self.pid(name) not in (0, pid), f"{name} is started again")
+
+    def restart_process(self, name: str) -> None:
+        """Stop one of its processes as its operator would, and start it again."""
+        running = DataDir(self.data_dir).running()
+        assert running is not None
+        runner = Runner(running.runner_url)
+        runner.begin_stop(name)
+        wait_until(lambda: self.pid(name) == 0, f"{name} has ended")
+        runner.start(name)
 
     def is_ready(self) -> bool:
         """Whether /readyz answers 200."""
@@ -108,9 +122,9 @@ class RunningFarm:
 
 
 @contextmanager
-def running_farm(data_dir: Path, settings: Mapping[str, str] | None = None) -> Iterator[RunningFarm]:
+def running_farm(data_dir: Path, models: Path, settings: Mapping[str, str] | None = None) -> Iterator[RunningFarm]:
     """A farm that is ready, and stopped in the end."""
-    farm = RunningFarm(data_dir, settings)
+    farm = RunningFarm(data_dir, models, settings)
     try:
         farm.start()
         yield farm

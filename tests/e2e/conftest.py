@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -11,9 +12,9 @@ from tests.running_farm import RunningFarm, running_farm
 
 
 @pytest.fixture(scope="session")
-def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningFarm]:
-    """`rendermill up` on a free port, with tiny checkpoints and every setting at its default."""
-    with running_farm(tmp_path_factory.mktemp("farm") / "data") as farm:
+def farm(tmp_path_factory: pytest.TempPathFactory, tiny_models: Path) -> Iterator[RunningFarm]:
+    """`rendermill up` on a free port, with tiny checkpoints and every other setting at its default."""
+    with running_farm(tmp_path_factory.mktemp("farm") / "data", tiny_models) as farm:
         yield farm
 
 

@@ -10,8 +10,6 @@ from pathlib import Path
 
 from PIL import Image
 
-from tests.running_farm import RunningFarm
-
 LINES = [
     {"model": "sdxl-lightning", "prompt": "a fox", "width": 256, "height": 256, "n": 2},
     {"url": "/v1/images/generations", "body": {"prompt": "a boat", "size": "256x256"}},
@@ -42,8 +40,8 @@ def test_the_demo_leaves_pictures_a_contact_sheet_and_verified_webhooks(tmp_path
     assert not (tmp_path / "data" / "farm.json").exists()
 
 
-def test_the_demo_fails_with_the_reason_when_a_line_is_refused(farm: RunningFarm, tmp_path: Path) -> None:
-    checkpoints = {"RENDERMILL_MODELS_DIR": str(farm.data_dir / "models")}
+def test_the_demo_fails_with_the_reason_when_a_line_is_refused(tmp_path: Path, tiny_models: Path) -> None:
+    checkpoints = {"RENDERMILL_MODELS_DIR": str(tiny_models)}
     run = _demo(tmp_path, [{"model": "no-such-model", "prompt": "a fox"}], checkpoints)
     assert run.returncode == 1
     assert "demo: line 1, a fox: " in run.stdout

@@ -1,4 +1,4 @@
-"""`rendermill up`: what dies comes back, and nothing that was accepted is lost."""
+"""`rendermill up` and the command line: what dies comes back, and a file is rendered once however often it is sent."""
 
 from __future__ import annotations
 
@@ -7,18 +7,15 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from client import Client, Job
-from tests.running_farm import RunningFarm, running_farm
+from tests.running_farm import RunningFarm
 
+EXAMPLES = Path(__file__).parents[2] / "examples" / "prompts.jsonl"
 QUICK = {"model": "sdxl-lightning", "width": 256, "height": 256, "prompt": "a paper boat"}
-
-
-def _quick_settings(farm: RunningFarm) -> dict[str, str]:
-    """Another farm's checkpoints instead of new ones, and leases that do not outlive their worker for long."""
-    return {"MODELS_DIR": str(farm.data_dir / "models"), "MODELS_OFFLINE": "1", "LEASE_S": "5"}
 
 
 def _renders(farm: RunningFarm) -> Job:
@@ -51,38 +48,39 @@ def test_a_second_farm_in_the_same_directory_is_refused(farm: RunningFarm) -> No
     assert farm.is_ready()
 
 
-def test_a_killed_farm_starts_again_with_its_jobs_its_pictures_and_its_key(farm: RunningFarm, tmp_path: Path) -> None:
-    with running_farm(tmp_path / "data", _quick_settings(farm)) as own:
-        key = own.key
-        with own.client() as api:
-            finished = api.wait(api.submit(QUICK), timeout_s=120)
-            accepted = [api.submit({**QUICK, "seed": seed}) for seed in range(20)]
-        own.kill()
-        own.start()
-        assert own.key == key
-        with own.client() as api:
-            assert api.get(finished.id).images == finished.images
-            assert api.download(finished.images[0])
-            assert {api.wait(job, timeout_s=180).status for job in accepted} == {"succeeded"}
-            assert len(list(api.jobs())) == 21
-
-
-def test_ctrl_c_stops_it_with_success_and_the_next_start_finds_everything(farm: RunningFarm, tmp_path: Path) -> None:
-    with running_farm(tmp_path / "data", _quick_settings(farm)) as own:
-        with own.client() as api:
-            job = api.wait(api.submit(QUICK), timeout_s=120)
-        assert own.stop() == 0
-        own.start()
-        with own.client() as api:
-            assert api.get(job.id).raw == job.raw
-
-
-def test_the_command_line_renders_every_example_line(farm: RunningFarm, tmp_path: Path) -> None:
-    examples = Path(__file__).parents[2] / "examples" / "prompts.jsonl"
-    command = [sys.executable, "-m", "farm", "submit", str(examples), "--out", str(tmp_path), "--json"]
-    connection = ["--url", farm.url, "--api-key", farm.key]
-    run = subprocess.run([*command, *connection], capture_output=True, text=True, timeout=240, check=False)
+def _submit(farm: RunningFarm, *options: str) -> list[dict[str, Any]]:
+    """What `rendermill submit --json` says of the examples."""
+    command = [sys.executable, "-m", "farm", "submit", str(EXAMPLES), "--json", "--data-dir", str(farm.data_dir)]
+    run = subprocess.run([*command, *options], capture_output=True, text=True, timeout=240, check=False)
     assert run.returncode == 0, run.stderr
-    jobs = [json.loads(line) for line in run.stdout.splitlines()]
-    assert len(jobs) == len(examples.read_text().splitlines())
+    return [json.loads(line) for line in run.stdout.splitlines()]
+
+
+def test_the_command_line_renders_every_example_line_once_however_often_it_is_sent(
+    farm: RunningFarm, tmp_path: Path
+) -> None:
+    jobs = _submit(farm, "--out", str(tmp_path))
+    assert [job["line"] for job in jobs] == list(range(1, len(EXAMPLES.read_text().splitlines()) + 1))
+    assert not any(job["replayed"] for job in jobs)
     assert len(list(tmp_path.iterdir())) == sum(len(job["images"]) for job in jobs)
+    again = _submit(farm)
+    assert [job["id"] for job in again] == [job["id"] for job in jobs]
+    assert all(job["replayed"] for job in again)
+
+
+def test_lines_are_submitted_though_the_api_is_restarted_meanwhile(
+    farm: RunningFarm, api: Client, tmp_path: Path
+) -> None:
+    file = tmp_path / "lines.jsonl"
+    file.write_text("".join(json.dumps({**QUICK, "seed": seed}) + "\n" for seed in range(300)))
+    command = [sys.executable, "-m", "farm", "submit", str(file), "--data-dir", str(farm.data_dir)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as submit:
+        assert submit.stdout is not None
+        ids = [submit.stdout.readline().split()[0] for _ in range(20)]
+        farm.restart_process("api")
+        ids += [line.split()[0] for line in submit.stdout]
+        assert submit.wait(timeout=60) == 0
+    assert len(set(ids)) == 300
+    farm.wait_ready()
+    for id_ in ids:
+        api.cancel(id_)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,9 +22,11 @@ LONG = {**JOB, "num_steps": 60}
 
 
 @pytest.fixture(scope="module")
-def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningFarm]:
-    """A farm of its own, which notices a lost worker after two seconds."""
-    with running_farm(tmp_path_factory.mktemp("killed") / "data", {"LEASE_S": "2"}) as farm:
+def farm(tmp_path_factory: pytest.TempPathFactory, tiny_models: Path) -> Iterator[RunningFarm]:
+    """A farm of its own, which notices a lost worker after two seconds, and drains for one."""
+    with running_farm(
+        tmp_path_factory.mktemp("killed") / "data", tiny_models, {"LEASE_S": "2", "DRAIN_S": "1"}
+    ) as farm:
         yield farm
 
 
@@ -66,12 +69,29 @@ def test_every_accepted_job_finishes_though_valkey_is_killed_and_the_farm_starte
 ) -> None:
     jobs = [api.submit({**JOB, "num_steps": 4, "seed": seed, "webhook_url": receiver.url}) for seed in range(30)]
     wait_until(lambda: any(job.finished for job in api.jobs(limit=30)), "the first jobs are finished")
+    done = next(job for job in api.jobs(limit=30) if job.finished)
+    picture, key = api.download(done.images[0]), farm.key
     farm.kill_process("valkey")
     farm.kill()
     farm.start()
+    assert farm.key == key
+    assert api.get(done.id).raw == done.raw
+    assert api.download(done.images[0]) == picture
     finished = [api.wait(job, timeout_s=180) for job in jobs]
     assert {job.status for job in finished} == {"succeeded"}
     receiver.wait_for([job.id for job in jobs], 60)
     # A sender that is killed before it could note what it sent sends it again, with the id that tells.
     came = {(webhook["data"]["id"], webhook["webhook_id"]) for webhook in webhooks(tmp_path)}
     assert Counter(job_id for job_id, _ in came) == {job.id: 1 for job in jobs}
+
+
+def test_ctrl_c_with_work_running_is_quick_and_the_next_start_goes_on(farm: RunningFarm, api: Client) -> None:
+    jobs = [api.submit({**LONG, "num_steps": 100, "seed": seed}) for seed in range(2)]
+    wait_until(lambda: api.get(jobs[0].id).progress > 0, "the first job is being rendered", 60)
+    started = time.monotonic()
+    assert farm.stop() == 0
+    assert time.monotonic() - started < 15
+    assert "stopping: the render worker finishes its batch, or gives it back" in farm.errors.read_text()
+    farm.start()
+    finished = [api.wait(job, timeout_s=180) for job in jobs]
+    assert [(job.status, job.raw["attempts"]) for job in finished] == [("succeeded", 1)] * 2
