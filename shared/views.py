@@ -7,6 +7,7 @@ from typing import Any
 
 from redis import Redis
 
+from shared.credits import credits_of
 from shared.events import JobEvent
 from shared.images import Image, Images, iso_time
 from shared.jobs import Job, JobStatus
@@ -95,7 +96,8 @@ class Views:
             "model": job.request.model,
             "name": job.name,
             "priority": job.priority,
-            "input": _input(job.request),
+            "price": credits_of(job.price),
+            "input": input_of(job.request),
             "images": self.images([found[id_] for id_ in job.images if id_ in found]),
             "error": job.error,
             "warnings": job.warnings,
@@ -109,7 +111,8 @@ class Views:
         }
 
 
-def _input(request: RenderRequest) -> dict[str, Any]:
+def input_of(request: RenderRequest) -> dict[str, Any]:
+    """A request as its owner sees it."""
     shown = {name: value for name, value in request.to_dict().items() if name not in _HIDDEN_INPUT}
     for name in ("input_image", "mask_image"):
         if getattr(request, name) is not None:
