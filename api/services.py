@@ -50,6 +50,7 @@ class Services(Means):
             lease_s=settings.lease_s,
             max_attempts=settings.max_attempts,
             retry_delay_s=settings.retry_delay_s,
+            max_queued=settings.max_queued,
         )
         means = build_means(settings, redis, storage)
         workers = Workers(redis)

@@ -61,22 +61,18 @@ def submit(body: dict[str, Any], *, mask_meaning: MaskMeaning = MaskMeaning.WHIT
         del body[name]
     placed = images.placed(render, job_id)
     job = new_job(farm.catalog, job_id, account(), body, placed, [*warnings, *images.warnings])
-    accepted = job_id
     try:
-        if key is None:
-            farm.scheduler.enqueue(job.account, [job])
-        else:
-            accepted = farm.scheduler.enqueue_once(
-                job, key=key, fingerprint=fingerprint, remember_s=farm.settings.idempotency_s
-            )
+        accepted = farm.scheduler.accept(
+            job, key=key or "", fingerprint=fingerprint, remember_s=farm.settings.idempotency_s
+        )
     except RendermillError:
         # Where Redis failed instead, the job may have been accepted all the same, and needs its images.
         images.remove(farm.storage, job_id)
         raise
-    if accepted != job_id:
+    if accepted.replayed:
         images.remove(farm.storage, job_id)
     _wake(farm, render.model)
-    return Submitted(farm.records.get(accepted, account()), replayed=accepted != job_id)
+    return Submitted(farm.records.get(accepted.id, account()), replayed=accepted.replayed)
 
 
 def _wake(farm: Services, model: str) -> None:

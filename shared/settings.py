@@ -65,6 +65,9 @@ class Settings:
         "How long a render worker that is told to stop goes on with what it renders; then it stops at the next step and "
         "gives its jobs back, without charging them an attempt. Keep it below the time after which it is killed.",
     )
+    max_queued: int = _setting(
+        0, "Most jobs that wait in the whole farm; beyond it every account is answered 503. 0 for no bound."
+    )
     watchdog_s: float = _setting(
         60.0,
         "An idle worker that sees claimable work age past this exits, to be started again with fresh connections.",
