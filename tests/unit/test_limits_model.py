@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
@@ -55,14 +56,13 @@ class LimitsMachine(RuleBasedStateMachine):
         new = [new_job(account, **shape) for shape in wanted]
         price = sum(job.price for job in new)
         short = account == "alice" and price > (self.limits.balance("alice").available or 0)
-        try:
-            self.scheduler.enqueue(account, new)
-        except Refused as refused:
-            assert short, refused
-            assert refused.code == "insufficient_credits"
+        if short:
+            with pytest.raises(Refused) as refused:
+                self.scheduler.enqueue(account, new)
+            assert refused.value.code == "insufficient_credits"
             assert not any(self.redis.exists(f"rm:job:{job.id}") for job in new)
             return
-        assert not short
+        self.scheduler.enqueue(account, new)
         self.jobs += new
 
     @rule(account=accounts, cap=st.sampled_from([None, 0, 1, 2]), lossy=st.booleans())
@@ -134,6 +134,9 @@ class LimitsMachine(RuleBasedStateMachine):
         mine = [(job, self._status(job)) for job in self.jobs if job.account == "alice"]
         assert balance.reserved == sum(job.price for job, status in mine if not status.is_terminal)
         assert balance.charged == sum(job.price for job, status in mine if status is JobStatus.SUCCEEDED)
+        for job, status in mine:
+            shown = int(self.redis.hget(f"rm:job:{job.id}", "price") or 0)
+            assert shown == (0 if status.is_terminal and status is not JobStatus.SUCCEEDED else job.price)
 
     @invariant()
     def who_need_not_pay_is_only_counted(self) -> None:
