@@ -16,6 +16,7 @@ from api.auth import require_keys
 from api.dialects import hyperbolic, img_processing, openai, openai_errors
 from api.errors import ErrorShapes, answer_errors
 from api.http import CompactJSON, number_requests
+from api.limits import tell_limits
 from api.routes.docs import docs
 from api.routes.health import health
 from api.routes.images import images, public_images
@@ -54,6 +55,7 @@ def create_app(
         ).install()
     number_requests(app)
     metrics.measure_requests(app)
+    tell_limits(app)
     require_keys(app)
     shapes = ErrorShapes()
     shapes.add(img_processing.is_ours, img_processing.error_shape)

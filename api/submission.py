@@ -14,13 +14,17 @@ from kombu.exceptions import KombuError
 from redis.exceptions import RedisError
 
 from api.auth import account
+from api.limits import note_refusal, note_standing
 from api.services import Services, services
 from intake.input_images import InputImages, MaskMeaning
 from intake.new_jobs import new_job
+from shared.credits import credits_of
 from shared.errors import RendermillError, RequestInvalid
 from shared.ids import new_id
 from shared.jobs import Job
+from shared.limits import Refused
 from shared.requests import resolve
+from shared.views import input_of
 
 _log = logging.getLogger(__name__)
 
@@ -65,14 +69,41 @@ def submit(body: dict[str, Any], *, mask_meaning: MaskMeaning = MaskMeaning.WHIT
         accepted = farm.scheduler.accept(
             job, key=key or "", fingerprint=fingerprint, remember_s=farm.settings.idempotency_s
         )
-    except RendermillError:
+    except RendermillError as error:
+        if isinstance(error, Refused):
+            note_refusal(error)
         # Where Redis failed instead, the job may have been accepted all the same, and needs its images.
         images.remove(farm.storage, job_id)
         raise
+    if accepted.standing is not None:
+        note_standing(accepted.standing)
     if accepted.replayed:
         images.remove(farm.storage, job_id)
     _wake(farm, render.model)
     return Submitted(farm.records.get(accepted.id, account()), replayed=accepted.replayed)
+
+
+def estimate(body: dict[str, Any]) -> dict[str, Any]:
+    """What the job of `body` would cost and when it would be done, if it were accepted now.
+
+    Raises what `submit` would for a wrong request; limits are not asked, and nothing is stored.
+    """
+    farm = services()
+    render, warnings = resolve(farm.catalog, body)
+    images = InputImages.read(farm, account(), body, MaskMeaning.WHITE)
+    job_id = new_id("job")
+    placed = images.placed(render, job_id)
+    job = new_job(farm.catalog, job_id, account(), body, placed, [*warnings, *images.warnings])
+    position = farm.scheduler.forecast(job, farm.worker_count.serving(render.model))
+    return {
+        "object": "estimate",
+        "price": credits_of(job.price),
+        "estimated_s": position.eta_s,
+        "queue_position": position.ahead,
+        "model": render.model,
+        "input": input_of(job.request),
+        "warnings": list(job.warnings),
+    }
 
 
 def _wake(farm: Services, model: str) -> None:

@@ -179,11 +179,14 @@ class Scheduler:
 
     def position(self, job_id: str, workers: int) -> Position | None:
         """Where a queued job stands with that many workers at its model; None where it waits in no queue."""
-        answer = self._position(job_id)
-        if int(answer[0]) < 0:
-            return None
-        work_s = float(answer[1]) * float(answer[2])
-        return Position(ahead=int(answer[0]), eta_s=round(work_s / max(1, workers), 1))
+        return _placed(self._position(job_id), workers)
+
+    def forecast(self, job: NewJob, workers: int) -> Position:
+        """Where the job would stand if it were accepted now."""
+        answer = self._position("", job.request.model, job.account, job.priority, f"{job.cost:.6g}")
+        position = _placed(answer, workers)
+        assert position is not None
+        return position
 
     # What a worker does
 
@@ -269,6 +272,13 @@ class Scheduler:
 
 def _idempotency_mismatch() -> RendermillError:
     return RendermillError("idempotency_mismatch", "This Idempotency-Key came with another body before; use a new key.")
+
+
+def _placed(answer: Sequence[str], workers: int) -> Position | None:
+    if int(answer[0]) < 0:
+        return None
+    work_s = float(answer[1]) * float(answer[2])
+    return Position(ahead=int(answer[0]), eta_s=round(work_s / max(1, workers), 1))
 
 
 def _flatten(jobs: Iterable[NewJob]) -> list[str | int | float]:
