@@ -15,6 +15,7 @@ from intake.means import Means, build_means
 from shared.accounts import Accounts
 from shared.deliveries import Deliveries
 from shared.events import Events
+from shared.limits import AccountLimits
 from shared.records import Records
 from shared.scheduler import Scheduler
 from shared.settings import Settings
@@ -34,6 +35,7 @@ class Services(Means):
     events: Events
     deliveries: Deliveries
     accounts: Accounts
+    limits: AccountLimits
     views: Views
     workers: Workers
     worker_count: WorkerCount
@@ -65,6 +67,7 @@ class Services(Means):
             events=Events(redis),
             deliveries=Deliveries(redis),
             accounts=Accounts(redis),
+            limits=AccountLimits(redis),
             views=Views(redis, scheduler, settings.public_url),
             workers=workers,
             worker_count=WorkerCount(workers),

@@ -178,7 +178,7 @@ def _price(value: Any) -> Decimal:
         price = Decimal(str(value))
     except InvalidOperation as error:
         raise ValueError(f"price is a number of credits, not {value!r}") from error
-    if not 0 <= price <= _MAX_PRICE:
+    if not price.is_finite() or not 0 <= price <= _MAX_PRICE:
         raise ValueError(f"price is a number of credits from 0 to {_MAX_PRICE}, not {value!r}")
     return price
 

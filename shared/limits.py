@@ -6,16 +6,18 @@ number that may run; this module changes and reads them, and says what a refusal
 
 from __future__ import annotations
 
+import math
 import re
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self, cast
+from typing import Self
 
 from redis import Redis
 
 from shared.credits import MAX_CREDITS, MICROS, credits_of
 from shared.errors import RendermillError
+from shared.jobs import JobStatus
 from shared.redis_client import PREFIX, Script
 
 _RATE = re.compile(r"(\d{1,9})/(\d{0,9})(s|min|h|d)")
@@ -46,6 +48,11 @@ class Rate:
             raise ValueError(f"the period of a rate is at most {_MAX_PERIOD_S // 86400} days, not {text!r}")
         return cls(int(match[1]), period_s)
 
+    def left(self, full_in_s: float) -> int:
+        """Requests that may be made now, where all will be back in so many seconds."""
+        # A hair must not cost a request: enqueue.lua counts in the same way.
+        return max(0, math.floor((self.period_s - full_in_s + 1e-5) * self.requests / self.period_s))
+
     def __str__(self) -> str:
         unit = next(unit for unit in ("d", "h", "min", "s") if self.period_s % _UNITS_S[unit] == 0)
         count = self.period_s // _UNITS_S[unit]
@@ -74,6 +81,23 @@ class Balance:
     reserved: int
     #: Paid for pictures, ever.
     charged: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Used:
+    """What is taken of an account's limits at a moment."""
+
+    #: None without a rate.
+    requests_left: int | None
+    queued: int
+    running: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccountState:
+    limits: Limits
+    used: Used
+    balance: Balance
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,25 +169,38 @@ class AccountLimits:
         self._prefix = prefix
         self._set = Script(redis, "set_limits", prefix)
 
-    def of(self, account: str) -> Limits:
-        record = self._record(account)
-        return Limits(
-            weight=float(record.get("weight", 1)),
-            rate=_rate(record["rate_requests"], record["rate_period"]) if "rate_requests" in record else None,
-            max_queued=_optional(record, "max_queued"),
-            max_running=_optional(record, "max_running"),
+    def account(self, account: str) -> AccountState:
+        """Everything about the account, as it was at one moment."""
+        pipeline = self._redis.pipeline(transaction=True)
+        pipeline.hgetall(f"{self._prefix}account:{account}")
+        pipeline.zcard(f"{self._prefix}jobs:{account}:{JobStatus.QUEUED}")
+        pipeline.zcard(f"{self._prefix}jobs:{account}:{JobStatus.RUNNING}")
+        pipeline.get(f"{self._prefix}rate:{account}")
+        pipeline.time()
+        record, queued, running, full_at_ms, (seconds, microseconds) = pipeline.execute()
+        rate = _rate(record["rate_requests"], record["rate_period"]) if "rate_requests" in record else None
+        filling_s = max(0.0, float(full_at_ms or 0) / 1000 - seconds - microseconds / 1e6)
+        return AccountState(
+            limits=Limits(
+                weight=float(record.get("weight", 1)),
+                rate=rate,
+                max_queued=_optional(record, "max_queued"),
+                max_running=_optional(record, "max_running"),
+            ),
+            used=Used(
+                requests_left=None if rate is None else rate.left(filling_s),
+                queued=queued,
+                running=running,
+            ),
+            balance=Balance(
+                available=_optional(record, "balance"),
+                reserved=int(record.get("reserved", 0)),
+                charged=int(record.get("charged", 0)),
+            ),
         )
 
     def balance(self, account: str) -> Balance:
-        record = self._record(account)
-        return Balance(
-            available=_optional(record, "balance"),
-            reserved=int(record.get("reserved", 0)),
-            charged=int(record.get("charged", 0)),
-        )
-
-    def _record(self, account: str) -> dict[str, str]:
-        return cast(dict[str, str], self._redis.hgetall(f"{self._prefix}account:{account}"))
+        return self.account(account).balance
 
     def set_rate(self, account: str, rate: Rate | None) -> None:
         """Raises ValueError, as all the others do, for an account that does not exist."""
