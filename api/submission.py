@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
-import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from flask import json, request
 from kombu.exceptions import KombuError
 from redis.exceptions import RedisError
 
 from api.auth import account
+from api.idempotency import Once
 from api.limits import note_refusal, note_standing
 from api.services import Services, services
 from intake.input_images import InputImages, MaskMeaning
 from intake.new_jobs import new_job
 from shared.credits import credits_of
-from shared.errors import RendermillError, RequestInvalid
+from shared.errors import RendermillError
 from shared.ids import new_id
 from shared.jobs import Job
 from shared.limits import Refused
@@ -27,9 +24,6 @@ from shared.requests import resolve
 from shared.views import input_of
 
 _log = logging.getLogger(__name__)
-
-#: The header is a quoted string in the standard's draft; a bare one, as most clients send it, is taken as well.
-_IDEMPOTENCY_KEY = re.compile(r'"([\x21\x23-\x7e ]{1,255})"|([\x21\x23-\x7e]{1,255})')
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +48,8 @@ def submit(body: dict[str, Any], *, mask_meaning: MaskMeaning = MaskMeaning.WHIT
     """
     farm = services()
     render, warnings = resolve(farm.catalog, body)
-    key = _idempotency_key()
-    fingerprint = _fingerprint(body)
-    if key is not None and (known := farm.scheduler.replayed(account(), key, fingerprint)) is not None:
+    once = Once.of_request(body, farm.settings)
+    if not once.anew and (known := farm.scheduler.replayed(account(), once.key, once.fingerprint)) is not None:
         return Submitted(farm.records.get(known, account()), replayed=True)
     images = InputImages.read(farm, account(), body, mask_meaning)
     job_id = new_id("job")
@@ -67,7 +60,7 @@ def submit(body: dict[str, Any], *, mask_meaning: MaskMeaning = MaskMeaning.WHIT
     job = new_job(farm.catalog, job_id, account(), body, placed, [*warnings, *images.warnings])
     try:
         accepted = farm.scheduler.accept(
-            job, key=key or "", fingerprint=fingerprint, remember_s=farm.settings.idempotency_s
+            job, key=once.key, fingerprint=once.fingerprint, remember_s=once.remember_s, anew=once.anew
         )
     except RendermillError as error:
         if isinstance(error, Refused):
@@ -113,28 +106,3 @@ def _wake(farm: Services, model: str) -> None:
         farm.tickets.wake_renderers(model, queued=queued, workers=farm.worker_count.serving(model))
     except (RedisError, KombuError, OSError) as error:
         _log.warning("no ticket for %s: %s", model, error)
-
-
-def _route() -> str:
-    return request.path.rstrip("/")
-
-
-def _idempotency_key() -> str | None:
-    """The key under which the request is remembered for its account: its route's and its own."""
-    given = request.headers.get("Idempotency-Key")
-    if given is None:
-        return None
-    match = _IDEMPOTENCY_KEY.fullmatch(given.strip())
-    if match is None:
-        raise RequestInvalid({"Idempotency-Key": ["must be 1 to 255 visible characters of ASCII, quoted or not"]})
-    return f"{_route()} {match[1] or match[2]}"
-
-
-def _fingerprint(body: Mapping[str, Any]) -> str:
-    """The same for the same request: what was asked of which route, whatever the order of the fields."""
-    canonical = json.dumps([_route(), body], sort_keys=True, default=_digest)
-    return hashlib.sha256(canonical.encode()).hexdigest()
-
-
-def _digest(uploaded: bytes) -> str:
-    return hashlib.sha256(uploaded).hexdigest()

@@ -130,7 +130,7 @@ class Scheduler:
         """
         for start in range(0, len(jobs), _ENQUEUE_CHUNK):
             chunk = jobs[start : start + _ENQUEUE_CHUNK]
-            self._verdict(chunk, self._enqueue(account, "", "", 0, 0, self._max_queued, *_flatten(chunk)))
+            self._verdict(chunk, self._enqueue(account, "", "", 0, 0, self._max_queued, "", *_flatten(chunk)))
 
     def replayed(self, account: str, key: str, fingerprint: str) -> str | None:
         """The id of the job that `accept` made under the key before, or None for a new key.
@@ -143,14 +143,18 @@ class Scheduler:
             raise _idempotency_mismatch()
         return job_id
 
-    def accept(self, job: NewJob, *, key: str = "", fingerprint: str = "", remember_s: float = 0.0) -> Accepted:
+    def accept(
+        self, job: NewJob, *, key: str = "", fingerprint: str = "", remember_s: float = 0.0, anew: bool = False
+    ) -> Accepted:
         """Accept the job of one request, unless its account used the idempotency `key` before.
 
-        Raises RendermillError `idempotency_mismatch` where the key was used with another fingerprint, and Refused where
-        one of the account's limits, or the farm's, stands against it. A replay is never refused.
+        With `anew` an earlier use of the key is forgotten instead. Raises RendermillError `idempotency_mismatch` where
+        the key was used with another fingerprint, and Refused where one of the account's limits, or the farm's, stands
+        against it. A replay is never refused.
         """
         remember_ms = round(remember_s * 1000)
-        answer = self._enqueue(job.account, key, fingerprint, remember_ms, 1, self._max_queued, *_flatten([job]))
+        arguments = (key, fingerprint, remember_ms, 1, self._max_queued, "1" if anew else "")
+        answer = self._enqueue(job.account, *arguments, *_flatten([job]))
         match answer[0]:
             case "mismatch":
                 raise _idempotency_mismatch()

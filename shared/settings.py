@@ -101,6 +101,11 @@ class Settings:
         30 * 86400.0, "How long finished jobs and their pictures are kept; 0 keeps them for ever."
     )
     idempotency_s: float = _setting(86400.0, "How long an `Idempotency-Key` is remembered.")
+    retry_window_s: float = _setting(
+        10.0,
+        "The OpenAI SDKs send a request again by themselves, without an `Idempotency-Key`. One that they mark as a "
+        "retry gets the job of the same request accepted at most this long ago; 0 to make another each time.",
+    )
     log_level: str = _setting("INFO", "Level of the log, which goes to standard error.")
 
     def __post_init__(self) -> None:

@@ -6,7 +6,8 @@
 -- ARGV[4]  milliseconds for which the idempotency key is remembered
 -- ARGV[5]  requests that this call counts as against the account's rate: 1, or 0 for jobs of a batch
 -- ARGV[6]  most queued jobs of the whole farm; 0 for no bound
--- ARGV[7…] ten arguments a job: id, model, lane, priority, images, cost, deadline in ms from now or '', webhook
+-- ARGV[7]  '1' where an earlier use of the idempotency key is forgotten: this is a first request that may be repeated
+-- ARGV[8…] ten arguments a job: id, model, lane, priority, images, cost, deadline in ms from now or '', webhook
 --          events or '', price in millionths of a credit, spec as JSON
 --
 -- A job whose id is known already is left alone, so a call whose answer was lost may be made again: what was accepted
@@ -18,13 +19,13 @@
 -- Verdicts are 'accepted', 'rate_limited' (detail: milliseconds until the next request), 'queue_full_account',
 -- 'queue_full' and 'insufficient_credits' (detail: the balance).
 
-local FIRST, FIELDS = 7, 10
+local FIRST, FIELDS = 8, 10
 local account, requests = ARGV[1], tonumber(ARGV[5])
 
 local remembered = ARGV[2] ~= '' and key('idempotency', account, ARGV[2])
 if remembered then
   local first = redis.call('HMGET', remembered, 'fingerprint', 'job')
-  if first[1] and first[2] ~= ARGV[FIRST] then
+  if first[1] and first[2] ~= ARGV[FIRST] and ARGV[7] ~= '1' then
     if first[1] == ARGV[3] then
       return { 'replayed', first[2] }
     end
