@@ -16,6 +16,7 @@ from api.auth import require_keys
 from api.dialects import hyperbolic, img_processing, openai, openai_errors
 from api.errors import ErrorShapes, answer_errors
 from api.http import CompactJSON, number_requests
+from api.routes import files
 from api.routes.docs import docs
 from api.routes.health import health
 from api.routes.images import images, public_images
@@ -59,11 +60,12 @@ def create_app(
     shapes.add(img_processing.is_ours, img_processing.error_shape)
     shapes.add(hyperbolic.is_ours, hyperbolic.error_shape)
     shapes.add(openai.is_ours, openai_errors.error_shape)
+    shapes.add(files.is_ours, openai_errors.error_shape)
     shapes.add(openai_errors.is_read_by_sdks, openai_errors.problem_with_error)
     answer_errors(app, shapes)
     api = make_api(app, version("rendermill"))
     dialects = (img_processing.img_processing, openai.openai, hyperbolic.hyperbolic)
-    for blueprint in (jobs, images, public_images, models, webhooks, *dialects, health):
+    for blueprint in (jobs, images, public_images, models, files.files, webhooks, *dialects, health):
         api.register_blueprint(blueprint)
     app.register_blueprint(docs)
     return app

@@ -15,6 +15,7 @@ from intake.means import Means, build_means
 from shared.accounts import Accounts
 from shared.deliveries import Deliveries
 from shared.events import Events
+from shared.files import Files
 from shared.records import Records
 from shared.scheduler import Scheduler
 from shared.settings import Settings
@@ -33,6 +34,7 @@ class Services(Means):
     records: Records
     events: Events
     deliveries: Deliveries
+    files: Files
     accounts: Accounts
     views: Views
     workers: Workers
@@ -63,6 +65,7 @@ class Services(Means):
             images=means.images,
             events=Events(redis),
             deliveries=Deliveries(redis),
+            files=Files(redis),
             accounts=Accounts(redis),
             views=Views(redis, scheduler, settings.public_url),
             workers=workers,

@@ -97,6 +97,10 @@ class Settings:
     retention_s: float = _setting(
         30 * 86400.0, "How long finished jobs and their pictures are kept; 0 keeps them for ever."
     )
+    file_retention_s: float = _setting(
+        30 * 86400.0,
+        "How long files and finished batches are kept, unless an upload says otherwise; 0 keeps them for ever.",
+    )
     idempotency_s: float = _setting(86400.0, "How long an `Idempotency-Key` is remembered.")
     log_level: str = _setting("INFO", "Level of the log, which goes to standard error.")
 
