@@ -17,6 +17,7 @@ from api.dialects import hyperbolic, img_processing, openai, openai_errors
 from api.errors import ErrorShapes, answer_errors
 from api.http import CompactJSON, number_requests
 from api.routes import files
+from api.routes.batches import batches
 from api.routes.docs import docs
 from api.routes.health import health
 from api.routes.images import images, public_images
@@ -65,7 +66,7 @@ def create_app(
     answer_errors(app, shapes)
     api = make_api(app, version("rendermill"))
     dialects = (img_processing.img_processing, openai.openai, hyperbolic.hyperbolic)
-    for blueprint in (jobs, images, public_images, models, files.files, webhooks, *dialects, health):
+    for blueprint in (jobs, images, public_images, models, files.files, batches, webhooks, *dialects, health):
         api.register_blueprint(blueprint)
     app.register_blueprint(docs)
     return app

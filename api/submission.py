@@ -50,7 +50,7 @@ def submit(body: dict[str, Any], *, mask_meaning: MaskMeaning = MaskMeaning.WHIT
     """
     farm = services()
     render, warnings = resolve(farm.catalog, body)
-    key = _idempotency_key()
+    key = idempotency_key()
     fingerprint = _fingerprint(body)
     if key is not None and (known := farm.scheduler.replayed(account(), key, fingerprint)) is not None:
         return Submitted(farm.records.get(known, account()), replayed=True)
@@ -92,7 +92,7 @@ def _route() -> str:
     return request.path.rstrip("/")
 
 
-def _idempotency_key() -> str | None:
+def idempotency_key() -> str | None:
     """The key under which the request is remembered for its account: its route's and its own."""
     given = request.headers.get("Idempotency-Key")
     if given is None:

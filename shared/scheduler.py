@@ -78,6 +78,18 @@ class Swept:
     expired: int
 
 
+@dataclass(frozen=True, slots=True)
+class BatchClaim:
+    """A worker's claim on a batch. The fence is new with each claim: every write of the worker carries it."""
+
+    id: str
+    fence: int
+
+
+class BatchLost(Exception):
+    """Another worker has the batch: stop and drop everything."""
+
+
 class Scheduler:
     """Every verb on jobs. Safe to share between threads."""
 
@@ -102,10 +114,16 @@ class Scheduler:
 
     # What the front door does
 
-    def enqueue(self, account: str, jobs: Sequence[NewJob]) -> None:
-        """Accept jobs of one account. Any number of them; repeating a call with the same ids changes nothing."""
+    def enqueue(self, account: str, jobs: Sequence[NewJob], batch: BatchClaim | None = None) -> None:
+        """Accept jobs of one account. Any number of them; repeating a call with the same ids changes nothing.
+
+        Raises BatchLost where `batch`, to which they belong, was taken over by another worker.
+        """
+        batch_id, fence = (batch.id, batch.fence) if batch else ("", "")
         for start in range(0, len(jobs), _ENQUEUE_CHUNK):
-            self._enqueue(account, "", "", 0, *_flatten(jobs[start : start + _ENQUEUE_CHUNK]))
+            chunk = _flatten(jobs[start : start + _ENQUEUE_CHUNK])
+            if self._enqueue(account, "", "", 0, batch_id, fence, *chunk)[0] == "lost":
+                raise BatchLost(batch_id)
 
     def replayed(self, account: str, key: str, fingerprint: str) -> str | None:
         """The id of the job that `enqueue_once` made under the key before, or None for a new key.
@@ -123,7 +141,7 @@ class Scheduler:
 
         Raises RendermillError `idempotency_mismatch` where the key was used with another fingerprint.
         """
-        answer = self._enqueue(job.account, key, fingerprint, round(remember_s * 1000), *_flatten([job]))
+        answer = self._enqueue(job.account, key, fingerprint, round(remember_s * 1000), "", "", *_flatten([job]))
         if answer[0] == "mismatch":
             raise _idempotency_mismatch()
         return str(answer[1]) if answer[0] == "replayed" else job.id
@@ -137,6 +155,13 @@ class Scheduler:
         if status == "unknown":
             raise RendermillError("not_found", f"There is no job {job_id}.")
         return JobStatus(status)
+
+    def cancel_all(self, job_ids: Sequence[str], account: str) -> None:
+        """Call many jobs off in one round trip; those that do not exist are passed over."""
+        pipeline = self._redis.pipeline(transaction=False)
+        for job_id in job_ids:
+            self._cancel.into(pipeline, job_id, account)
+        pipeline.execute()
 
     def position(self, job_id: str, workers: int) -> Position | None:
         """Where a queued job stands with that many workers at its model; None where it waits in no queue."""

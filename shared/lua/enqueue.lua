@@ -4,31 +4,38 @@
 -- ARGV[2]  idempotency key, or '' (then there is one job only)
 -- ARGV[3]  fingerprint of the request under that key
 -- ARGV[4]  milliseconds for which the idempotency key is remembered
--- ARGV[5…] nine arguments a job: id, model, lane, priority, images, cost, deadline in ms from now or '', webhook
+-- ARGV[5]  the batch they belong to, or ''
+-- ARGV[6]  fence of the claim on that batch
+-- ARGV[7…] nine arguments a job: id, model, lane, priority, images, cost, deadline in ms from now or '', webhook
 --          events or '', spec as JSON
 --
 -- A job whose id is known already is left alone, so a call whose answer was lost may be made again.
 --
 -- Answers {'accepted'}, {'replayed', id of the job first made under the key}, or {'mismatch'} where the key was
--- used for another request.
+-- used for another request, or {'lost'} where another worker has the batch.
 
-local FIELDS = 9
-local account = ARGV[1]
+local FIELDS, FIRST = 9, 7
+local account, batch = ARGV[1], ARGV[5]
+
+if batch ~= '' and redis.call('HGET', key('batch', batch), 'fence') ~= ARGV[6] then
+  return { 'lost' }
+end
 
 if ARGV[2] ~= '' then
   local remembered = key('idempotency', account, ARGV[2])
   local first = redis.call('HMGET', remembered, 'fingerprint', 'job')
-  if first[1] and first[2] ~= ARGV[5] then
+  if first[1] and first[2] ~= ARGV[FIRST] then
     if first[1] == ARGV[3] then
       return { 'replayed', first[2] }
     end
     return { 'mismatch' }
   end
-  redis.call('HSET', remembered, 'fingerprint', ARGV[3], 'job', ARGV[5])
+  redis.call('HSET', remembered, 'fingerprint', ARGV[3], 'job', ARGV[FIRST])
   redis.call('PEXPIRE', remembered, ARGV[4])
 end
 
-local seq = redis.call('INCRBY', key('seq'), (#ARGV - 4) / FIELDS) - (#ARGV - 4) / FIELDS
+local jobs = (#ARGV - FIRST + 1) / FIELDS
+local seq = redis.call('INCRBY', key('seq'), jobs) - jobs
 local function accept(at)
   local job = {
     id = ARGV[at], account = account, model = ARGV[at + 1], lane = ARGV[at + 2], priority = ARGV[at + 3],
@@ -47,12 +54,16 @@ local function accept(at)
   if ARGV[at + 7] ~= '' then
     redis.call('HSET', key('job', job.id), 'hooks', ARGV[at + 7])
   end
+  if batch ~= '' then
+    redis.call('HSET', key('job', job.id), 'batch', batch)
+    redis.call('HINCRBY', key('batch', batch), 'open', 1)
+  end
   redis.call('ZADD', key('jobs', account, 'queued'), job.seq, job.id)
   redis.call('SADD', key('models'), job.model)
   push(job)
 end
 
-for at = 5, #ARGV, FIELDS do
+for at = FIRST, #ARGV, FIELDS do
   seq = seq + 1
   if redis.call('EXISTS', key('job', ARGV[at])) == 0 then
     accept(at)

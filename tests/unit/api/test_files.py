@@ -9,16 +9,7 @@ from flask.testing import FlaskClient
 
 from shared.files import Files
 from tests.memory_storage import MemoryStorage
-
-LINES = b'{"custom_id": "a"}\n' * 3
-
-
-def upload(client: FlaskClient, data: bytes = LINES, name: str = "lines.jsonl", **fields: str) -> Any:
-    texts = {"purpose": "batch", **fields}.items()
-    parts = [f'--x\r\nContent-Disposition: form-data; name="{field}"\r\n\r\n{text}\r\n' for field, text in texts]
-    head = f'--x\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\n\r\n'
-    body = "".join(parts).encode() + head.encode() + data + b"\r\n--x--\r\n"
-    return client.post("/v1/files", data=body, content_type="multipart/form-data; boundary=x")
+from tests.unit.api.uploads import LINES, upload
 
 
 def test_a_file_comes_back_as_it_was_sent(client: FlaskClient) -> None:
