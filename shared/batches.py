@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Self, cast
 
@@ -120,6 +120,10 @@ class Batch:
             error_file=record.get("error_file"),
             errors=json.loads(record.get("errors", "[]")),
         )
+
+    def read_up_to(self, offset: int, line: int, bad: int) -> Self:
+        """The batch with its cursor behind further lines, `bad` of which became no job."""
+        return replace(self, offset=offset, line=line, bad=self.bad + bad)
 
     @property
     def ended_at(self) -> float | None:

@@ -109,6 +109,7 @@ class Scheduler:
         self._release = Script(redis, "release", prefix)
         self._abandon = Script(redis, "abandon", prefix)
         self._cancel = Script(redis, "cancel", prefix)
+        self._expire = Script(redis, "expire", prefix)
         self._sweep = Script(redis, "sweep", prefix)
         self._position = Script(redis, "position", prefix)
 
@@ -162,6 +163,10 @@ class Scheduler:
         for job_id in job_ids:
             self._cancel.into(pipeline, job_id, account)
         pipeline.execute()
+
+    def expire_all(self, job_ids: Sequence[str]) -> int:
+        """End those of the jobs that wait past their deadline; how many that were."""
+        return int(self._expire(*job_ids))
 
     def position(self, job_id: str, workers: int) -> Position | None:
         """Where a queued job stands with that many workers at its model; None where it waits in no queue."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Iterator
 from contextlib import suppress
 
 from redis import Redis
@@ -14,7 +15,7 @@ from redis.exceptions import RedisError
 
 from intake.batch_lines import TooManyLines
 from intake.means import build_means
-from shared.batches import MAX_LINES, Batch, Batches, BatchStatus, job_id
+from shared.batches import MAX_LINES, Batch, Batches, BatchStatus, job_id, left_s
 from shared.errors import RendermillError
 from shared.files import File, Files, file_key
 from shared.links import ImageLinks
@@ -33,8 +34,8 @@ _log = logging.getLogger(__name__)
 _AT_ONCE = 2
 #: Before a batch is taken up again that a limit or storage stands against.
 _PAUSE_S = 5.0
-#: Jobs called off in one round trip.
-_CANCEL_STEP = 200
+#: Jobs ended in one round trip: a few milliseconds of Redis's time.
+_STEP = 200
 
 
 class BatchWorker:
@@ -95,7 +96,7 @@ class BatchWorker:
                     if batch.open == 0:
                         self._finalizer.run(claim, batch, file)
                     else:
-                        self._batches.hold(claim)
+                        self._expire(claim, batch)
                     return
                 if batch.status is BatchStatus.CANCELLING:
                     self._call_off(claim, batch)
@@ -127,10 +128,22 @@ class BatchWorker:
             self._batches.hold(claim, status=BatchStatus.IN_PROGRESS, total=total)
 
     def _call_off(self, claim: BatchClaim, batch: Batch) -> None:
-        for first in range(1, batch.line + 1, _CANCEL_STEP):
-            last = min(batch.line, first + _CANCEL_STEP - 1)
-            self._scheduler.cancel_all([job_id(batch.id, line) for line in range(first, last + 1)], batch.account)
+        for ids in _steps(batch):
+            self._scheduler.cancel_all(ids, batch.account)
             self._batches.hold(claim)
+
+    def _expire(self, claim: BatchClaim, batch: Batch) -> None:
+        """End what waits once the window is over; then, or before, the batch rests again."""
+        if left_s(batch) <= 0:
+            for ids in _steps(batch):
+                self._scheduler.expire_all(ids)
+        self._batches.hold(claim)
+
+
+def _steps(batch: Batch) -> Iterator[list[str]]:
+    """The ids of its jobs, as many at a time as one call takes."""
+    for first in range(1, batch.line + 1, _STEP):
+        yield [job_id(batch.id, line) for line in range(first, min(batch.line, first + _STEP - 1) + 1)]
 
 
 def _input_of(batch: Batch, files: Files) -> File:

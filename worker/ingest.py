@@ -11,7 +11,8 @@ import hashlib
 import logging
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from typing import Any
 
 from redis.exceptions import RedisError
@@ -84,19 +85,28 @@ class Ingest:
             can_link=bool(self._means.settings.secret_key),
         )
         lines = lines_of(self._means.storage, file.key, file.bytes, batch.offset, batch.line)
-        with Judging(self._means):
-            while (chunk := self._judge(lines, batch, requests, seen)).last is not None:
-                if chunk.refusals:
-                    store_refusals(self._means.storage, batch, chunk.refusals)
-                self._scheduler.enqueue(batch.account, chunk.jobs, claim)
-                batch = replace(
-                    batch, offset=chunk.last.end, line=chunk.last.number, bad=batch.bad + len(chunk.refusals)
-                )
-                status, _ = self._batches.hold(claim, offset=batch.offset, line=batch.line, bad=batch.bad)
-                if status == BatchStatus.CANCELLING:
+        # While Redis accepts one chunk, the next is judged.
+        with Judging(self._means), ThreadPoolExecutor(1, thread_name_prefix="ingest") as beside:
+            accepted: Future[str] | None = None
+            while True:
+                chunk = self._judge(lines, batch, requests, seen)
+                status = accepted.result() if accepted else None
+                if chunk.last is None or status == BatchStatus.CANCELLING:
                     return
                 if self.stopping:
                     raise Stopped
+                accepted = beside.submit(self._accept, claim, batch, chunk)
+                batch = batch.read_up_to(chunk.last.end, chunk.last.number, len(chunk.refusals))
+
+    def _accept(self, claim: BatchClaim, batch: Batch, chunk: _Chunk) -> str:
+        """Keep what came of a chunk, then move the cursor behind it; the batch's status."""
+        assert chunk.last is not None, "a chunk has lines"
+        if chunk.refusals:
+            store_refusals(self._means.storage, batch, chunk.refusals)
+        self._scheduler.enqueue(batch.account, chunk.jobs, claim)
+        bad = batch.bad + len(chunk.refusals)
+        status, _ = self._batches.hold(claim, offset=chunk.last.end, line=chunk.last.number, bad=bad)
+        return status
 
     def _seen_before(self, claim: BatchClaim, batch: Batch, file: File) -> set[bytes]:
         """Hashes of the custom ids before the cursor."""

@@ -14,8 +14,10 @@ end
 if status == 'validating' or status == 'in_progress' then
   redis.call('HSET', name, 'status', 'cancelling', 'cancelling_at', integer(now))
   -- Its jobs are to be gone through once more; who reads its lines now learns of it when holding it.
-  redis.call('HDEL', name, 'ingested')
-  redis.call('ZADD', key('batches_due'), 'NX', integer(now), ARGV[1])
+  local rests = redis.call('HDEL', name, 'ingested') == 1
+  if rests then
+    redis.call('ZADD', key('batches_due'), integer(now), ARGV[1])
+  end
   redis.call('PUBLISH', key('wake'), ARGV[1])
 end
 return status

@@ -15,10 +15,16 @@
 -- used for another request, or {'lost'} where another worker has the batch.
 
 local FIELDS, FIRST = 9, 7
+local SAME_MS = 1000 -- deadlines as close as this are the same
 local account, batch = ARGV[1], ARGV[5]
 
-if batch ~= '' and redis.call('HGET', key('batch', batch), 'fence') ~= ARGV[6] then
-  return { 'lost' }
+local batch_expires = 0
+if batch ~= '' then
+  local record = redis.call('HMGET', key('batch', batch), 'fence', 'expires')
+  if record[1] ~= ARGV[6] then
+    return { 'lost' }
+  end
+  batch_expires = tonumber(record[2])
 end
 
 if ARGV[2] ~= '' then
@@ -49,24 +55,31 @@ local function accept(at)
   if ARGV[at + 6] ~= '' then
     local deadline = integer(now + tonumber(ARGV[at + 6]))
     redis.call('HSET', key('job', job.id), 'deadline', deadline)
-    redis.call('ZADD', key('deadlines'), deadline, job.id)
+    -- With the batch's own deadline it expires when its batch does: an entry each would be a tenth of its memory.
+    if batch == '' or tonumber(deadline) < batch_expires - SAME_MS then
+      redis.call('ZADD', key('deadlines'), deadline, job.id)
+    end
   end
   if ARGV[at + 7] ~= '' then
     redis.call('HSET', key('job', job.id), 'hooks', ARGV[at + 7])
   end
   if batch ~= '' then
     redis.call('HSET', key('job', job.id), 'batch', batch)
-    redis.call('HINCRBY', key('batch', batch), 'open', 1)
   end
   redis.call('ZADD', key('jobs', account, 'queued'), job.seq, job.id)
   redis.call('SADD', key('models'), job.model)
   push(job)
 end
 
+local accepted = 0
 for at = FIRST, #ARGV, FIELDS do
   seq = seq + 1
   if redis.call('EXISTS', key('job', ARGV[at])) == 0 then
     accept(at)
+    accepted = accepted + 1
   end
+end
+if batch ~= '' then
+  redis.call('HINCRBY', key('batch', batch), 'open', accepted)
 end
 return { 'accepted' }

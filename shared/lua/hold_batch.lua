@@ -7,7 +7,7 @@
 -- ARGV[5…] fields of the record, names and values in turn; 'ingested' says that no more jobs will come
 --
 -- Answers {status, jobs not finished}, or {'lost'} where another worker has the batch. With all its lines read a batch
--- rests until its last job is finished.
+-- rests until its last job is finished, or its window is over.
 
 local FROM = { in_progress = 'validating', finalizing = 'in_progress' }
 
@@ -29,7 +29,9 @@ if FROM[ARGV[4]] == status then
 end
 local open = tonumber(redis.call('HGET', name, 'open'))
 if open > 0 and redis.call('HEXISTS', name, 'ingested') == 1 then
-  redis.call('ZREM', key('batches_due'), ARGV[1])
+  -- The end of its last job makes it due at once; the end of its window, to expire what waits.
+  local expires = math.max(tonumber(redis.call('HGET', name, 'expires')), now + tonumber(ARGV[3]))
+  redis.call('ZADD', key('batches_due'), integer(expires), ARGV[1])
 else
   redis.call('ZADD', key('batches_due'), integer(now + tonumber(ARGV[3])), ARGV[1])
 end
