@@ -130,14 +130,14 @@ class Batch:
         return self.moments.get(f"{self.status}_at") if self.status.is_terminal else None
 
     @property
-    def prefix(self) -> str:
+    def folder(self) -> str:
         """Where in S3 it keeps what it needs on its way."""
         return f"batches/{self.id}/"
 
     @property
     def manifest_key(self) -> str:
         """Where the manifest is once it is finished."""
-        return f"{self.prefix}manifest.csv"
+        return f"{self.folder}manifest.csv"
 
     def view(self) -> dict[str, Any]:
         """The Batch object of the OpenAI API, and its priority."""

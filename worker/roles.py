@@ -22,6 +22,7 @@ from shared.accounts import Accounts
 from shared.batches import Batches
 from shared.catalog import catalog
 from shared.deliveries import Deliveries
+from shared.files import Files
 from shared.records import Records
 from shared.redis_client import connect
 from shared.scheduler import Scheduler
@@ -33,6 +34,7 @@ from shared.workers import Worker, WorkerCount, Workers
 from worker import app as celery_app
 from worker import metrics
 from worker.batching import batch_worker
+from worker.file_tidying import FileTidier
 from worker.heartbeat import Heartbeat, Watchdog
 from worker.lanes import Lanes
 from worker.leases import LeaseKeeper
@@ -157,10 +159,14 @@ class UpkeepRole:
         self._batches = batch_worker(config, redis, scheduler)
         sweeper = Sweeper(redis, scheduler, Tickets(redis, celery_app.send_ticket), deliveries, Batches(redis))
         tidier = Tidier(redis, deliveries=deliveries, storage=Storage(config), retention_s=config.retention_s)
+        file_tidier = FileTidier(
+            files=Files(redis), batches=Batches(redis), storage=Storage(config), retention_s=config.file_retention_s
+        )
         self._duties = [
             Duty("sweeping", sweeper.sweep, SWEEP_EVERY_S),
             Duty("waking", sweeper.wake, SWEEP_EVERY_S),
             Duty("tidying", tidier.tidy, TIDY_EVERY_S),
+            Duty("tidying files", file_tidier.tidy, TIDY_EVERY_S),
         ]
 
     def run(self) -> None:
