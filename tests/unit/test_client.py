@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from client import ApiError, Client, Unreachable, WaitTimeout
+from client import ApiError, Client, Unreachable, WaitTimeout, retry
 from client import client as client_module
 
 Handler = Callable[[httpx.Request], httpx.Response]
@@ -120,3 +120,45 @@ def test_a_farm_that_does_not_answer_is_unreachable() -> None:
 
     with _client(handler) as farm, pytest.raises(Unreachable, match="No farm answers at http://farm"):
         farm.models()
+
+
+def _flaky(monkeypatch: pytest.MonkeyPatch, *answers: httpx.Response) -> tuple[Client, list[float]]:
+    """A patient client of a farm that gives these answers, the first to warm it up, and the waits between them."""
+    waits: list[float] = []
+    monkeypatch.setattr(retry.time, "sleep", waits.append)
+    left = iter([httpx.Response(200, json={"data": []}), *answers])
+    farm = Client("http://farm", "k", patience_s=60, transport=httpx.MockTransport(lambda _: next(left)))
+    farm.models()
+    return farm, waits
+
+
+def test_a_call_that_can_be_repeated_is_tried_again_no_sooner_than_the_farm_asks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    busy = httpx.Response(503, headers={"Retry-After": "7"})
+    farm, waits = _flaky(monkeypatch, httpx.Response(429), busy, httpx.Response(202, json=_job()))
+    assert farm.submit({}, idempotency_key="once").id == "job_1"
+    assert len(waits) == 2
+    assert 0.25 <= waits[0] <= 0.5
+    assert waits[1] == 7
+
+
+def test_a_wait_beyond_ones_patience_is_not_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    farm, waits = _flaky(monkeypatch, httpx.Response(503, headers={"Retry-After": "61"}))
+    with pytest.raises(ApiError):
+        farm.get("job_1")
+    assert not waits
+
+
+def test_a_job_without_a_key_is_never_sent_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    farm, waits = _flaky(monkeypatch, httpx.Response(503))
+    with pytest.raises(ApiError):
+        farm.submit({})
+    assert not waits
+
+
+def test_what_the_farm_refuses_is_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    farm, waits = _flaky(monkeypatch, httpx.Response(422, json={}))
+    with pytest.raises(ApiError):
+        farm.submit({}, idempotency_key="once")
+    assert not waits
