@@ -62,8 +62,11 @@ class Settings:
     retry_delay_s: float = _setting(2.0, "Wait before a mendable failure is tried again; doubled with each attempt.")
     drain_s: float = _setting(
         600.0,
-        "How long a render worker that is told to stop goes on with what it renders; then it stops at the next step and "
-        "gives its jobs back, without charging them an attempt. Keep it below the time after which it is killed.",
+        "How long a render worker that is told to stop goes on with what it renders; then it stops at the next step "
+        "and gives its jobs back, without charging them an attempt. Keep it below the time after which it is killed.",
+    )
+    max_queued: int = _setting(
+        0, "Most jobs that wait in the whole farm; beyond it every account is answered 503. 0 for no bound."
     )
     max_queued: int = _setting(
         0, "Most jobs that wait in the whole farm; beyond it every account is answered 503. 0 for no bound."
