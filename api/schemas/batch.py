@@ -41,6 +41,12 @@ def window_s(window: str) -> float:
 class BatchBody(Schema):
     """A batch to be worked on."""
 
+    EXAMPLE = {  # noqa: RUF012 - read only
+        "input_file_id": "file_0123456789abcdefghijABCD",
+        "endpoint": "/v1/images/generations",
+        "completion_window": "24h",
+    }
+
     input_file_id = Text(max=100, required=True)
     endpoint = choice(*ENDPOINTS, required=True)
     completion_window = Window(required=True)
