@@ -68,9 +68,6 @@ class Settings:
     max_queued: int = _setting(
         0, "Most jobs that wait in the whole farm; beyond it every account is answered 503. 0 for no bound."
     )
-    max_queued: int = _setting(
-        0, "Most jobs that wait in the whole farm; beyond it every account is answered 503. 0 for no bound."
-    )
     watchdog_s: float = _setting(
         60.0,
         "An idle worker that sees claimable work age past this exits, to be started again with fresh connections.",
