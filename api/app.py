@@ -17,7 +17,9 @@ from api.dialects import hyperbolic, img_processing, openai, openai_errors
 from api.errors import ErrorShapes, answer_errors
 from api.http import CompactJSON, number_requests
 from api.limits import tell_limits
+from api.routes import files
 from api.routes.account import account
+from api.routes.batches import batches
 from api.routes.docs import docs
 from api.routes.health import health
 from api.routes.images import images, public_images
@@ -62,11 +64,12 @@ def create_app(
     shapes.add(img_processing.is_ours, img_processing.error_shape)
     shapes.add(hyperbolic.is_ours, hyperbolic.error_shape)
     shapes.add(openai.is_ours, openai_errors.error_shape)
+    shapes.add(files.is_ours, openai_errors.error_shape)
     shapes.add(openai_errors.is_read_by_sdks, openai_errors.problem_with_error)
     answer_errors(app, shapes)
     api = make_api(app, version("rendermill"))
     dialects = (img_processing.img_processing, openai.openai, hyperbolic.hyperbolic)
-    for blueprint in (jobs, images, public_images, models, account, webhooks, *dialects, health):
+    for blueprint in (jobs, images, public_images, models, files.files, batches, account, webhooks, *dialects, health):
         api.register_blueprint(blueprint)
     app.register_blueprint(docs)
     return app

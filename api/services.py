@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self, cast
 
 from flask import current_app
+from kombu.exceptions import KombuError
 from redis import Redis
+from redis.exceptions import RedisError
 
-from api.links import ImageLinks
 from api.waiting import Waiters
 from intake.means import Means, build_means
 from shared.accounts import Accounts
+from shared.batches import Batches
 from shared.deliveries import Deliveries
 from shared.events import Events
+from shared.files import Files
 from shared.limits import AccountLimits
+from shared.links import ImageLinks
 from shared.records import Records
 from shared.scheduler import Scheduler
 from shared.settings import Settings
@@ -23,6 +28,8 @@ from shared.storage import Storage
 from shared.tickets import Tickets
 from shared.views import Views
 from shared.workers import WorkerCount, Workers
+
+_log = logging.getLogger(__name__)
 
 _EXTENSION = "rendermill"
 
@@ -34,6 +41,8 @@ class Services(Means):
     records: Records
     events: Events
     deliveries: Deliveries
+    files: Files
+    batches: Batches
     accounts: Accounts
     limits: AccountLimits
     views: Views
@@ -66,6 +75,8 @@ class Services(Means):
             images=means.images,
             events=Events(redis),
             deliveries=Deliveries(redis),
+            files=Files(redis),
+            batches=Batches(redis),
             accounts=Accounts(redis),
             limits=AccountLimits(redis),
             views=Views(redis, scheduler, settings.public_url),
@@ -78,6 +89,13 @@ class Services(Means):
             egress_allow=means.egress_allow,
             egress=means.egress,
         )
+
+    def wake_batches(self) -> None:
+        """See that a worker comes for the batches that are due; should this fail, upkeep does so a moment later."""
+        try:
+            self.tickets.wake_batches(due=1)
+        except (RedisError, KombuError, OSError) as error:
+            _log.warning("no ticket for batches: %s", error)
 
     def install(self) -> None:
         """Make these the services of the current application."""

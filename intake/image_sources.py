@@ -12,6 +12,7 @@ from intake.means import Means
 from intake.pictures import BadPicture
 from shared import egress
 from shared.errors import RendermillError
+from shared.storage import ObjectMissing
 
 _IMAGE_ID = re.compile(r"image_[A-Za-z0-9]{24}")
 _DATA_URL = re.compile(r"data:[^,]{0,200};base64,", re.IGNORECASE)
@@ -43,7 +44,10 @@ def _own_image(image_id: str, means: Means, account: str) -> bytes:
         image = means.images.get(image_id, account)
     except RendermillError as error:
         raise BadPicture(f"names an image that cannot be used: {error.detail}") from error
-    return means.storage.get(image.key)
+    try:
+        return means.storage.get(image.key)
+    except ObjectMissing as error:
+        raise BadPicture("names an image whose file is gone") from error
 
 
 def _fetched(url: str, means: Means) -> bytes:

@@ -24,8 +24,10 @@ MAX_GUIDANCE = 1_000
 _MAX_DEADLINE_S = 30 * 86400
 MAX_MODEL_NAME = 200
 _MAX_NAME = 100
+#: As in the OpenAI API.
+BATCH_EVENTS = ("batch.completed", "batch.failed", "batch.expired", "batch.cancelled")
 #: What a receiver may ask to be told of.
-EVENTS = (*WEBHOOK_EVENTS.values(), "batch.completed")
+EVENTS = (*WEBHOOK_EVENTS.values(), *BATCH_EVENTS)
 #: Base64 of the largest body that the server can be set up to read; what is really allowed is checked when decoding.
 _MAX_IMAGE_TEXT = 2**30
 

@@ -24,6 +24,11 @@ _PICTURE = (
 _NO_EFFECT = "Accepted, and without effect."
 
 
+def in_snake_case(body: Mapping[str, Any]) -> dict[str, Any]:
+    """The body with the names of AIGNE Hub's clients put right."""
+    return {_CAMEL_CASE.get(name, name): value for name, value in body.items()}
+
+
 class Size(fields.Field[tuple[int, int] | None]):
     """`auto`, which is the model's own size, or width and height."""
 
@@ -91,9 +96,7 @@ class _ImageFields(Strict):
 
     @pre_load
     def take_camel_case(self, data: Any, **_: Any) -> Any:
-        if not isinstance(data, Mapping):
-            return data
-        return {_CAMEL_CASE.get(name, name): value for name, value in data.items()}
+        return in_snake_case(data) if isinstance(data, Mapping) else data
 
     @validates_schema(skip_on_field_errors=False)
     def check_background(self, data: Mapping[str, Any], **_: Any) -> None:

@@ -54,6 +54,11 @@ class Delivery:
     attempts: int
     created_at: float
 
+    @property
+    def is_of_batch(self) -> bool:
+        """Whether `job` is the id of a batch: its end is told as the end of a job is."""
+        return self.job.startswith("batch_")
+
 
 class Deliveries:
     def __init__(self, redis: Redis, prefix: str = PREFIX) -> None:

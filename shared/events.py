@@ -2,7 +2,7 @@
 
 Each change is an entry of the stream `events:<job>` and its job's id on the channel `wake`, both written by the
 script that made the change. The stream is the truth and can be read again from any entry; the channel only saves
-waiting: a message lost with a connection costs at most `_POLL_S`.
+waiting: a message lost with a connection costs at most `POLL_S`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from shared.redis_client import PREFIX
 _log = logging.getLogger(__name__)
 
 #: How often a follower looks for itself.
-_POLL_S = 2.0
+POLL_S = 2.0
 _RECONNECT_S = 0.5
 #: Milliseconds and a counter, as Redis makes the ids of stream entries, within what it reads.
 _EVENT_ID = re.compile(r"[0-9]{1,18}(-[0-9]{1,18})?")
@@ -79,7 +79,7 @@ class Events:
         where `last_id` is no event id.
         """
         deadline = time.monotonic() + timeout_s
-        with self._woken(job_id) as woken:
+        with self.woken(job_id) as woken:
             while True:
                 woken.clear()
                 # Asked before the events are read, so that the last of them is among those.
@@ -92,13 +92,13 @@ class Events:
                 left = deadline - time.monotonic()
                 if left <= 0:
                     return
-                if not woken.wait(min(left, _POLL_S)):
+                if not woken.wait(min(left, POLL_S)):
                     yield None
 
     def wait_until_finished(self, job_id: str, timeout_s: float) -> bool:
         """Wait until the job is terminal; False where it was not in time, or where there is no such job."""
         deadline = time.monotonic() + timeout_s
-        with self._woken(job_id) as woken:
+        with self.woken(job_id) as woken:
             while True:
                 woken.clear()
                 finished = self._is_finished(job_id)
@@ -107,7 +107,7 @@ class Events:
                 left = deadline - time.monotonic()
                 if left <= 0:
                     return False
-                woken.wait(min(left, _POLL_S))
+                woken.wait(min(left, POLL_S))
 
     def _is_finished(self, job_id: str) -> bool | None:
         """Whether the job is terminal; None where there is no such job."""
@@ -115,8 +115,8 @@ class Events:
         return None if status is None else JobStatus(status).is_terminal
 
     @contextmanager
-    def _woken(self, job_id: str) -> Iterator[threading.Event]:
-        """An event that is set whenever the job changes."""
+    def woken(self, job_id: str) -> Iterator[threading.Event]:
+        """An event that is set whenever the job, or batch, changes."""
         woken = threading.Event()
         with self._lock:
             self._waiters[job_id].add(woken)
@@ -137,7 +137,7 @@ class Events:
                 with self._redis.pubsub(ignore_subscribe_messages=True) as channel:  # type: ignore[no-untyped-call]
                     channel.subscribe(self._prefix + "wake")
                     while not self._closed.is_set():
-                        message = channel.get_message(timeout=_POLL_S)
+                        message = channel.get_message(timeout=POLL_S)
                         if message is not None:
                             self._wake(message["data"])
             except (RedisError, OSError) as error:

@@ -1,7 +1,8 @@
-"""Random identifiers and keys."""
+"""Identifiers: random ones, and ones that follow from what they stand for."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import string
 
@@ -21,4 +22,11 @@ def new_id(kind: str) -> str:
     characters = b""
     while len(characters) < _LENGTH:
         characters += os.urandom(_DRAWN).translate(_CHARACTERS, delete=_UNUSED)
+    return f"{kind}_{characters[:_LENGTH].decode()}"
+
+
+def derived_id(kind: str, source: str) -> str:
+    """An identifier like those of `new_id`, the same for the same source."""
+    # Of 64 bytes some two are unused; that fewer than 24 are left does not happen.
+    characters = hashlib.sha512(source.encode()).digest().translate(_CHARACTERS, delete=_UNUSED)
     return f"{kind}_{characters[:_LENGTH].decode()}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -17,6 +17,8 @@ from shared.redis_client import PREFIX
 
 #: A job's number in the order of acceptance, within what a sorted set's score holds exactly.
 _CURSOR = re.compile(r"[0-9]{1,15}")
+#: Jobs looked at in one round trip.
+_STEP = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,28 @@ class Records:
         newest = heapq.nlargest(limit + 1, found.items(), key=lambda row: row[1])
         jobs = [job for job in self.read([job_id for job_id, _ in newest[:limit]]) if job is not None]
         return JobPage(jobs, str(newest[limit - 1][1]) if len(newest) > limit else None)
+
+    def page_of(
+        self, id_of: Callable[[int], str], last: int, *, statuses: Iterable[JobStatus], limit: int, after: str | None
+    ) -> JobPage:
+        """Up to `limit` of the jobs `id_of(last)` down to `id_of(1)` that exist and have one of the statuses.
+
+        The cursor is the number of the last one looked at. Raises RendermillError `bad_request` for another.
+        """
+        wanted = set(statuses)
+        number = last if after is None else min(last, _cursor(after) - 1)
+        found: list[tuple[int, str]] = []
+        while number > 0 and len(found) <= limit:
+            step = range(number, max(0, number - _STEP), -1)
+            ids = [id_of(one) for one in step]
+            pipeline = self._redis.pipeline(transaction=False)
+            for id_ in ids:
+                pipeline.hget(f"{self._prefix}job:{id_}", "status")
+            rows = zip(step, ids, pipeline.execute(), strict=True)
+            found += [(one, id_) for one, id_, status in rows if status in wanted]
+            number -= _STEP
+        jobs = [job for job in self.read([id_ for _, id_ in found[:limit]]) if job is not None]
+        return JobPage(jobs, str(found[limit - 1][0]) if len(found) > limit else None)
 
 
 def _cursor(text: str) -> int:

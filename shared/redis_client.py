@@ -9,6 +9,7 @@ from typing import Any
 
 from redis import Redis
 from redis.backoff import ExponentialBackoff
+from redis.client import Pipeline
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
@@ -68,6 +69,10 @@ class Script:
 
     def __call__(self, *arguments: str | int | float) -> Any:
         return self._script(keys=[self._prefix], args=_texts(arguments))
+
+    def into(self, pipeline: Pipeline, *arguments: str | int | float) -> None:
+        """Call it as a part of a pipeline."""
+        self._script(keys=[self._prefix], args=_texts(arguments), client=pipeline)
 
 
 def _texts(arguments: Sequence[str | int | float]) -> list[str]:

@@ -89,6 +89,18 @@ class Swept:
     expired: int
 
 
+@dataclass(frozen=True, slots=True)
+class BatchClaim:
+    """A worker's claim on a batch. The fence is new with each claim: every write of the worker carries it."""
+
+    id: str
+    fence: int
+
+
+class BatchLost(Exception):
+    """Another worker has the batch: stop and drop everything."""
+
+
 class Scheduler:
     """Every verb on jobs. Safe to share between threads."""
 
@@ -117,20 +129,26 @@ class Scheduler:
         self._release = Script(redis, "release", prefix)
         self._abandon = Script(redis, "abandon", prefix)
         self._cancel = Script(redis, "cancel", prefix)
+        self._expire = Script(redis, "expire", prefix)
         self._sweep = Script(redis, "sweep", prefix)
         self._position = Script(redis, "position", prefix)
 
     # What the front door does
 
-    def enqueue(self, account: str, jobs: Sequence[NewJob]) -> None:
+    def enqueue(self, account: str, jobs: Sequence[NewJob], batch: BatchClaim | None = None) -> None:
         """Accept jobs of one account. Any number of them; repeating a call with the same ids changes nothing.
 
         They are not held to the account's rate of requests. Raises Refused where another limit stands against one of
-        them: those before it are accepted, and the same call goes on there when it is made again later.
+        them: those before it are accepted, and the same call goes on there when it is made again later. Raises
+        BatchLost where `batch`, to which they belong, was taken over by another worker.
         """
+        batch_id, fence = (batch.id, batch.fence) if batch else ("", "")
         for start in range(0, len(jobs), _ENQUEUE_CHUNK):
-            chunk = jobs[start : start + _ENQUEUE_CHUNK]
-            self._verdict(self._enqueue(account, "", "", 0, 0, self._max_queued, "", *_flatten(chunk)))
+            chunk = _flatten(jobs[start : start + _ENQUEUE_CHUNK])
+            answer = self._enqueue(account, "", "", 0, 0, self._max_queued, "", batch_id, fence, *chunk)
+            if answer[0] == "lost":
+                raise BatchLost(batch_id)
+            self._verdict(answer)
 
     def replayed(self, account: str, key: str, fingerprint: str) -> str | None:
         """The id of the job that `accept` made under the key before, or None for a new key.
@@ -153,7 +171,7 @@ class Scheduler:
         against it. A replay is never refused.
         """
         remember_ms = round(remember_s * 1000)
-        arguments = (key, fingerprint, remember_ms, 1, self._max_queued, "1" if anew else "")
+        arguments = (key, fingerprint, remember_ms, 1, self._max_queued, "1" if anew else "", "", "")
         answer = self._enqueue(job.account, *arguments, *_flatten([job]))
         match answer[0]:
             case "mismatch":
@@ -180,6 +198,17 @@ class Scheduler:
         if status == "unknown":
             raise RendermillError("not_found", f"There is no job {job_id}.")
         return JobStatus(status)
+
+    def cancel_all(self, job_ids: Sequence[str], account: str) -> None:
+        """Call many jobs off in one round trip; those that do not exist are passed over."""
+        pipeline = self._redis.pipeline(transaction=False)
+        for job_id in job_ids:
+            self._cancel.into(pipeline, job_id, account)
+        pipeline.execute()
+
+    def expire_all(self, job_ids: Sequence[str]) -> int:
+        """End those of the jobs that wait past their deadline; how many that were."""
+        return int(self._expire(*job_ids))
 
     def position(self, job_id: str, workers: int) -> Position | None:
         """Where a queued job stands with that many workers at its model; None where it waits in no queue."""

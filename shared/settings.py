@@ -100,6 +100,10 @@ class Settings:
     retention_s: float = _setting(
         30 * 86400.0, "How long finished jobs and their pictures are kept; 0 keeps them for ever."
     )
+    file_retention_s: float = _setting(
+        30 * 86400.0,
+        "How long files and finished batches are kept, unless an upload says otherwise; 0 keeps them for ever.",
+    )
     idempotency_s: float = _setting(86400.0, "How long an `Idempotency-Key` is remembered.")
     retry_window_s: float = _setting(
         10.0,

@@ -1,7 +1,8 @@
-"""Pictures in S3: MinIO, or any other.
+"""Pictures and files in S3: MinIO, or any other.
 
 Keys: `outputs/<job>/<attempt>/<image number>.<format>` for finished pictures, `inputs/<job>/…` for the images a job
-starts from, `uploads/<image id>.<format>` for images uploaded to be used by id.
+starts from, `uploads/<image id>.<format>` for images uploaded to be used by id, `files/<file id>` for files,
+`batches/<batch>/…` for what a batch writes on its way.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import BinaryIO, cast
 from urllib.parse import urlsplit
 
 import urllib3
@@ -29,6 +31,8 @@ _RETRIES = urllib3.Retry(total=3, backoff_factor=0.2, status_forcelist=[500, 502
 #: Connections kept open: more than the threads of a process that store pictures at the same time.
 _POOL_SIZE = 64
 _CHUNK_BYTES = 64 * 1024
+#: A part of an upload of unknown length, and what it takes in memory: 10,000 of them, the most there may be, are 80 GB.
+_PART_BYTES = 8 * 2**20
 
 
 class StorageError(Exception):
@@ -94,6 +98,24 @@ class Storage:
     def _put(self, key: str, data: bytes, content_type: str) -> None:
         self._client.put_object(self._bucket, key, io.BytesIO(data), len(data), content_type=content_type)
 
+    def put_stream(self, key: str, pieces: Iterable[bytes], content_type: str) -> int:
+        """Store what `pieces` gives, without ever holding more than a part of it; its size in bytes.
+
+        What `pieces` raises is raised, and nothing is stored.
+        """
+        reader = _Reader(pieces)
+        with _storage_errors(key):
+            self._client.put_object(
+                self._bucket,
+                key,
+                cast(BinaryIO, reader),
+                -1,
+                content_type=content_type,
+                part_size=_PART_BYTES,
+                num_parallel_uploads=1,
+            )
+        return reader.size
+
     def get(self, key: str) -> bytes:
         """The whole object. Raises ObjectMissing where there is none."""
         return b"".join(self.stream(key))
@@ -104,6 +126,16 @@ class Storage:
             response = self._client.get_object(self._bucket, key)
             try:
                 yield from response.stream(_CHUNK_BYTES)
+            finally:
+                response.close()
+                response.release_conn()
+
+    def range(self, key: str, start: int, length: int) -> bytes:
+        """Up to `length` bytes of the object from `start`, which must be within it. Raises ObjectMissing."""
+        with _storage_errors(key):
+            response = self._client.get_object(self._bucket, key, offset=start, length=length)
+            try:
+                return response.read()
             finally:
                 response.close()
                 response.release_conn()
@@ -130,6 +162,24 @@ class Storage:
         if self._public_client is None:
             return None
         return str(self._public_client.presigned_get_object(self._bucket, key, timedelta(seconds=lifetime_s)))
+
+
+class _Reader:
+    """Pieces of bytes as a file to be read once."""
+
+    def __init__(self, pieces: Iterable[bytes]) -> None:
+        self._pieces = iter(pieces)
+        self._rest = bytearray()
+        self.size = 0
+
+    def read(self, size: int) -> bytes:
+        """Exactly `size` bytes; fewer only at the end."""
+        while len(self._rest) < size and (piece := next(self._pieces, None)) is not None:
+            self._rest += piece
+        data = bytes(self._rest[:size])
+        del self._rest[:size]
+        self.size += len(data)
+        return data
 
 
 def _client(settings: Settings, endpoint: str) -> Minio:

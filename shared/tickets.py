@@ -15,6 +15,8 @@ from redis import Redis
 RENDER_TASK = "render"
 DELIVER_TASK = "deliver"
 WEBHOOK_QUEUE = "webhooks"
+BATCH_TASK = "batch"
+BATCH_QUEUE = "batches"
 
 #: One ticket a live worker, and this many more, so that a worker finds its next ticket when it looks for it.
 _SPARE_TICKETS = 1
@@ -78,6 +80,10 @@ class Tickets:
     def wake_delivery(self, *, due: int) -> int:
         """See that tickets wait for webhooks, as many as are due; how many were published."""
         return self._top_up(DELIVER_TASK, WEBHOOK_QUEUE, min(due, _MAX_TICKETS))
+
+    def wake_batches(self, *, due: int) -> int:
+        """See that tickets wait for batches, as many as are due; how many were published."""
+        return self._top_up(BATCH_TASK, BATCH_QUEUE, min(due, _MAX_TICKETS))
 
     def _top_up(self, task: str, queue: str, wanted: int) -> int:
         missing = max(0, wanted - self._redis.llen(queue))

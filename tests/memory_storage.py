@@ -23,8 +23,23 @@ class MemoryStorage(Storage):
 
     def put(self, key: str, data: bytes, content_type: str) -> None:
         self._answers()
-        assert content_type.startswith("image/")
+        assert content_type.startswith(("image/", "text/", "application/"))
         self.objects[key] = data
+
+    def put_stream(self, key: str, pieces: Iterable[bytes], content_type: str) -> int:
+        data = b"".join(pieces)
+        self.put(key, data, content_type)
+        return len(data)
+
+    def range(self, key: str, start: int, length: int) -> bytes:
+        self._answers()
+        if key not in self.objects:
+            raise ObjectMissing(key)
+        return self.objects[key][start : start + length]
+
+    def keys(self, prefix: str) -> list[str]:
+        self._answers()
+        return sorted(key for key in self.objects if key.startswith(prefix))
 
     def stream(self, key: str) -> Iterator[bytes]:
         self._answers()

@@ -10,6 +10,7 @@ import httpx
 from redis import Redis
 
 from shared.accounts import Accounts
+from shared.batches import Batches
 from shared.deliveries import Deliveries, Delivery
 from shared.records import Records
 from shared.views import Views
@@ -32,6 +33,7 @@ class Sending:
         self.accounts = Accounts(redis)
         self.scheduler = new_scheduler(redis)
         self.sender = WebhookSender(
+            batches=Batches(redis),
             deliveries=self.deliveries,
             records=Records(redis),
             accounts=self.accounts,

@@ -1,4 +1,4 @@
-"""The Celery application: two tasks, both tickets, which carry no job.
+"""The Celery application: three tasks, all tickets, which carry no job.
 
 A ticket is acknowledged when it is taken. Whatever happens to it afterwards, the job records and their leases are
 the truth, and upkeep publishes another where work waits.
@@ -11,7 +11,7 @@ from collections.abc import Callable
 from celery import Celery, Task
 
 from shared.settings import settings
-from shared.tickets import CELERY_SETTINGS, DELIVER_TASK, RENDER_TASK, model_of
+from shared.tickets import BATCH_TASK, CELERY_SETTINGS, DELIVER_TASK, RENDER_TASK, model_of
 
 app = Celery("rendermill", broker=settings().redis_url)
 app.conf.update(
@@ -21,10 +21,11 @@ app.conf.update(
     worker_enable_remote_control=False,
 )
 
-#: What this process does with a render ticket, given the model, and with a delivery ticket. `worker.roles` sets the
-#: one that the process is for before Celery takes the first ticket.
+#: What this process does with a render ticket, given the model, with a delivery ticket and with a batch ticket.
+#: `worker.roles` sets those that the process is for before Celery takes the first ticket.
 on_render_ticket: Callable[[str], None] | None = None
 on_delivery_ticket: Callable[[], None] | None = None
+on_batch_ticket: Callable[[], None] | None = None
 
 
 @app.task(name=RENDER_TASK, bind=True)  # type: ignore[untyped-decorator]
@@ -39,6 +40,13 @@ def deliver() -> None:
     """Send the webhooks that are due."""
     assert on_delivery_ticket is not None, "only `python -m worker upkeep` takes delivery tickets"
     on_delivery_ticket()
+
+
+@app.task(name=BATCH_TASK)  # type: ignore[untyped-decorator]
+def batch() -> None:
+    """Work on the batches that are due."""
+    assert on_batch_ticket is not None, "only `python -m worker upkeep` takes batch tickets"
+    on_batch_ticket()
 
 
 def send_ticket(task: str, queue: str) -> None:

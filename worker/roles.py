@@ -1,7 +1,7 @@
 """The two kinds of worker process, and how each is put together.
 
-`render` serves one device; `upkeep` sends webhooks and keeps the farm true. All that a ticket needs is built before
-Celery takes the first one.
+`render` serves one device; `upkeep` sends webhooks, works on batches and keeps the farm true. All that a ticket
+needs is built before Celery takes the first one.
 
 Told to stop (SIGTERM), either finishes what it has in hand and begins nothing new; killed, it loses nothing but time.
 """
@@ -19,18 +19,22 @@ from redis.exceptions import RedisError
 
 from shared import egress
 from shared.accounts import Accounts
+from shared.batches import Batches
 from shared.catalog import catalog
 from shared.deliveries import Deliveries
+from shared.files import Files
 from shared.records import Records
 from shared.redis_client import connect
 from shared.scheduler import Scheduler
 from shared.settings import Settings, settings, split_list
 from shared.storage import Storage
-from shared.tickets import WEBHOOK_QUEUE, Tickets, render_queue
+from shared.tickets import BATCH_QUEUE, WEBHOOK_QUEUE, Tickets, render_queue
 from shared.views import Views
 from shared.workers import Worker, WorkerCount, Workers
 from worker import app as celery_app
 from worker import metrics
+from worker.batching import batch_worker
+from worker.file_tidying import FileTidier
 from worker.heartbeat import Heartbeat, Watchdog
 from worker.lanes import Lanes
 from worker.leases import LeaseKeeper
@@ -46,8 +50,9 @@ _log = logging.getLogger(__name__)
 
 #: One ticket renders, one encodes and uploads, one waits at the device so that it never idles between batches.
 _RENDER_TICKETS = 3
-#: Webhooks wait for their receivers, so many go out side by side; of these, so many to accounts that were slow lately.
-_DELIVER_TICKETS = 16
+#: Webhooks wait for their receivers, so many go out side by side, with batches among them; of these, so many to
+#: accounts that were slow lately.
+_UPKEEP_TICKETS = 16
 _SLOW_DELIVERIES = 8
 
 
@@ -134,7 +139,7 @@ class RenderRole:
 
 
 class UpkeepRole:
-    """Sends webhooks and keeps the farm true until told to stop."""
+    """Sends webhooks, works on batches and keeps the farm true until told to stop."""
 
     def __init__(self, config: Settings) -> None:
         redis = connect(config.redis_url)
@@ -149,13 +154,19 @@ class UpkeepRole:
             lanes=Lanes(_SLOW_DELIVERIES),
             timeout_s=config.webhook_timeout_s,
             retries_s=config.webhook_retries,
+            batches=Batches(redis),
         )
-        sweeper = Sweeper(redis, scheduler, Tickets(redis, celery_app.send_ticket), deliveries)
+        self._batches = batch_worker(config, redis, scheduler)
+        sweeper = Sweeper(redis, scheduler, Tickets(redis, celery_app.send_ticket), deliveries, Batches(redis))
         tidier = Tidier(redis, deliveries=deliveries, storage=Storage(config), retention_s=config.retention_s)
+        file_tidier = FileTidier(
+            files=Files(redis), batches=Batches(redis), storage=Storage(config), retention_s=config.file_retention_s
+        )
         self._duties = [
             Duty("sweeping", sweeper.sweep, SWEEP_EVERY_S),
             Duty("waking", sweeper.wake, SWEEP_EVERY_S),
             Duty("tidying", tidier.tidy, TIDY_EVERY_S),
+            Duty("tidying files", file_tidier.tidy, TIDY_EVERY_S),
         ]
 
     def run(self) -> None:
@@ -163,11 +174,13 @@ class UpkeepRole:
             duty.start()
         Heartbeat(_nothing).start()
         celery_app.on_delivery_ticket = self._sender.send_due
+        celery_app.on_batch_ticket = self._batches.work_due
         name = f"upkeep-{socket.gethostname()}-{os.getpid()}"
-        _run_celery(name, [WEBHOOK_QUEUE], _DELIVER_TICKETS, self._drain)
+        _run_celery(name, [WEBHOOK_QUEUE, BATCH_QUEUE], _UPKEEP_TICKETS, self._drain)
 
     def _drain(self) -> None:
         self._sender.draining = True
+        self._batches.draining = True
 
 
 def _scheduler(config: Settings) -> Scheduler:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from redis import Redis
 from redis.exceptions import RedisError
 
+from shared.batches import Batches
 from shared.deliveries import Deliveries
 from shared.scheduler import Scheduler
 from shared.storage import StorageError
@@ -65,12 +66,15 @@ class Duty:
 class Sweeper:
     """Repairs what time has broken, and sees that tickets wait where work does."""
 
-    def __init__(self, redis: Redis, scheduler: Scheduler, tickets: Tickets, deliveries: Deliveries) -> None:
+    def __init__(
+        self, redis: Redis, scheduler: Scheduler, tickets: Tickets, deliveries: Deliveries, batches: Batches
+    ) -> None:
         self._redis = redis
         self._answered_at = time.monotonic()
         self._scheduler = scheduler
         self._tickets = tickets
         self._deliveries = deliveries
+        self._batches = batches
 
     def sweep(self) -> None:
         """Bring back jobs of lost workers, start retries, expire what is late."""
@@ -83,8 +87,9 @@ class Sweeper:
             _log.warning("%d leases ended without their worker", swept.leases_ended)
 
     def wake(self) -> None:
-        """Publish a ticket for each model whose work has none, and for webhooks that are due."""
+        """Publish a ticket for each model whose work has none, and for webhooks and batches that are due."""
         for model, queued in self._scheduler.queued().items():
             # One is enough: the worker that takes it publishes the next.
             self._tickets.wake_renderers(model, queued=min(1, queued), workers=0)
         self._tickets.wake_delivery(due=self._deliveries.due())
+        self._tickets.wake_batches(due=self._batches.due())

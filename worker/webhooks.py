@@ -11,20 +11,21 @@ import json
 import logging
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 import httpx
 from redis.exceptions import RedisError
 from standardwebhooks import Webhook
 
 from shared.accounts import Accounts
+from shared.batches import Batches
 from shared.deliveries import Deliveries, Delivery
 from shared.egress import EgressBlocked
 from shared.errors import RendermillError
 from shared.images import iso_time
-from shared.jobs import Job
 from shared.records import Records
 from shared.views import Views
 from worker import metrics
@@ -62,6 +63,15 @@ class _Outcome:
         return self.result == "delivered"
 
 
+@dataclass(frozen=True, slots=True)
+class _Subject:
+    """A job or a batch that ended; `url` is where it itself says that this is to be told."""
+
+    url: str | None
+    ended_at: float | None
+    view: Callable[[], dict[str, Any]]
+
+
 class WebhookSender:
     """Sends what is due. Safe to share between threads."""
 
@@ -76,6 +86,7 @@ class WebhookSender:
         lanes: Lanes,
         timeout_s: float,
         retries_s: Sequence[float],
+        batches: Batches,
     ) -> None:
         self._deliveries = deliveries
         self._records = records
@@ -85,6 +96,7 @@ class WebhookSender:
         self._lanes = lanes
         self._lease_s = timeout_s + _LEASE_MARGIN_S
         self._retries_s = retries_s
+        self._batches = batches
         #: Set when the process is told to go: what is being sent is finished, nothing more is begun.
         self.draining = False
 
@@ -138,8 +150,7 @@ class WebhookSender:
     def _attempt(self, delivery: Delivery) -> _Outcome:
         """One attempt, whatever happens in it: one that was not recorded would be made again and again."""
         try:
-            job = self._records.get(delivery.job)
-            return self._post(delivery, job)
+            return self._post(delivery, self._subject(delivery))
         except RedisError:
             raise
         except RendermillError as error:
@@ -148,21 +159,29 @@ class WebhookSender:
             _log.exception("%s could not be sent", delivery.id)
             return _Outcome("error", detail=f"{type(error).__name__} while sending")
 
-    def _post(self, delivery: Delivery, job: Job) -> _Outcome:
+    def _subject(self, delivery: Delivery) -> _Subject:
+        """What the message is about. Raises RendermillError where that is gone."""
+        if delivery.is_of_batch:
+            batch = self._batches.get(delivery.job)
+            return _Subject(None, batch.ended_at, batch.view)
+        job = self._records.get(delivery.job)
+        return _Subject(job.webhook_url, job.finished_at, lambda: self._views.job(job))
+
+    def _post(self, delivery: Delivery, subject: _Subject) -> _Outcome:
         if not delivery.endpoint:
-            assert job.webhook_url, "a delivery without an endpoint is made only for a job with a webhook_url"
-            return self._send_to(job.webhook_url, self._accounts.webhook_secrets(delivery.account), delivery, job)
+            assert subject.url, "a delivery without an endpoint is made only for a job with a webhook_url"
+            return self._send_to(subject.url, self._accounts.webhook_secrets(delivery.account), delivery, subject)
         endpoint = self._deliveries.endpoint(delivery.endpoint, delivery.account)
         if endpoint.disabled:
             return _Outcome("gone", detail=f"the endpoint is disabled: {endpoint.disabled}", final=True)
-        outcome = self._send_to(endpoint.url, [endpoint.secret], delivery, job)
+        outcome = self._send_to(endpoint.url, [endpoint.secret], delivery, subject)
         if outcome.http_status == httpx.codes.GONE:
             self._deliveries.disable_endpoint(endpoint, "it answered 410")
         return outcome
 
-    def _send_to(self, url: str, secrets: Sequence[str], delivery: Delivery, job: Job) -> _Outcome:
+    def _send_to(self, url: str, secrets: Sequence[str], delivery: Delivery, subject: _Subject) -> _Outcome:
         now = datetime.now(UTC)
-        body = self._body(delivery, job)
+        body = self._body(delivery, subject)
         headers = {
             "content-type": "application/json",
             "user-agent": "Rendermill",
@@ -184,9 +203,9 @@ class WebhookSender:
         except httpx.HTTPError as error:
             return _Outcome("unreachable", detail=f"{type(error).__name__}: {error}")
 
-    def _body(self, delivery: Delivery, job: Job) -> str:
-        finished = job.finished_at or delivery.created_at
-        body = {"type": delivery.event, "timestamp": iso_time(finished), "data": self._views.job(job)}
+    def _body(self, delivery: Delivery, subject: _Subject) -> str:
+        ended = subject.ended_at or delivery.created_at
+        body = {"type": delivery.event, "timestamp": iso_time(ended), "data": subject.view()}
         return json.dumps(body, ensure_ascii=False, separators=(",", ":"))
 
 

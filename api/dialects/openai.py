@@ -15,7 +15,6 @@ from api.dialects.openai_stream import stream_images
 from api.dialects.rendering import render
 from api.http import json_response
 from api.json_body import read_json
-from api.links import LINK_LIFETIME_S
 from api.schemas.job import JobSchema
 from api.schemas.openai import ImagesAnswerSchema
 from api.services import services
@@ -27,6 +26,7 @@ from intake.openai import NAMES, edit_of_json, job_of
 from intake.openai_bodies import EditBody, EditForm, GenerationBody
 from shared.errors import RequestInvalid
 from shared.images import Image
+from shared.links import LINK_LIFETIME_S
 from shared.openai_answers import images_answer, quality_of, wants_links
 
 openai = Blueprint("openai", __name__, description="The OpenAI images API; its SDKs work unchanged.")

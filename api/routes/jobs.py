@@ -16,6 +16,7 @@ from api.services import Services, services
 from api.spec import Blueprint, refuse_query
 from api.submission import estimate, submit
 from api.waiting import preference
+from shared.batches import job_id as id_of_line
 from shared.errors import RendermillError
 from shared.events import JobEvent
 from shared.jobs import Job, JobStatus
@@ -82,11 +83,13 @@ def job_response(job: Job, status: int, headers: dict[str, str]) -> Response:
 @jobs.describes(summary="List jobs")
 def list_jobs(query: dict[str, Any]) -> Response:
     farm = services()
-    if batch := query.get("batch"):
-        raise RendermillError("not_found", f"There is no batch {batch}.")
-    page = farm.records.page(
-        account(), statuses=query.get("status") or list(JobStatus), limit=query["limit"], after=query.get("after")
-    )
+    statuses = query.get("status") or list(JobStatus)
+    wanted: dict[str, Any] = {"statuses": statuses, "limit": query["limit"], "after": query.get("after")}
+    if batch_id := query.get("batch"):
+        batch = farm.batches.get(batch_id, account())
+        page = farm.records.page_of(lambda line: id_of_line(batch.id, line), batch.line, **wanted)
+    else:
+        page = farm.records.page(account(), **wanted)
     following = None
     if page.after is not None:
         kept = [(name, text) for name, text in request.args.items(multi=True) if name != "after"]

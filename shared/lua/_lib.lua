@@ -210,8 +210,9 @@ end
 -- alone. Not longer: the shortest stream takes 4.5 kB, five times a queued job.
 local EVENTS_LINGER_S = 600
 
+-- `job` may be a batch as well: whatever has an id, an account and the status that the message is about.
 local function add_delivery(job, event, endpoint)
-  local id = 'msg_' .. string.sub(job.id, 5) .. '_' .. job.status
+  local id = 'msg_' .. string.match(job.id, '_(.*)') .. '_' .. job.status
   if endpoint ~= '' then
     id = id .. '_' .. endpoint
   end
@@ -221,17 +222,32 @@ local function add_delivery(job, event, endpoint)
   redis.call('ZADD', key('due'), integer(now), id)
 end
 
-local function add_deliveries(job)
-  local event = WEBHOOK_EVENT[job.status]
-  if string.find(job.hooks or '', event, 1, true) then
-    add_delivery(job, event, '')
-  end
+local function add_endpoint_deliveries(job, event)
   local endpoints = redis.call('HGETALL', key('endpoints', job.account))
   for i = 1, #endpoints, 2 do
     if string.find(endpoints[i + 1], event, 1, true) then
       add_delivery(job, event, endpoints[i])
     end
   end
+end
+
+local function add_deliveries(job)
+  local event = WEBHOOK_EVENT[job.status]
+  if string.find(job.hooks or '', event, 1, true) then
+    add_delivery(job, event, '')
+  end
+  add_endpoint_deliveries(job, event)
+end
+
+-- Counts a finished job for its batch, which is due to be finalized when this was the last.
+local function count_for_batch(job, status)
+  local batch = key('batch', job.batch)
+  redis.call('HINCRBY', batch, 'jobs_' .. status, 1)
+  local open = redis.call('HINCRBY', batch, 'open', -1)
+  if open == 0 and redis.call('HEXISTS', batch, 'ingested') == 1 then
+    redis.call('ZADD', key('batches_due'), integer(now), job.batch)
+  end
+  redis.call('PUBLISH', key('wake'), job.batch)
 end
 
 -- Pays for a job that ends, and counts it. A job's `price`, in millionths of a credit, was taken from the balance when
@@ -264,8 +280,8 @@ local function settle(job)
   redis.call('EXPIRE', usage, USAGE_KEPT_S)
 end
 
--- Makes the job terminal: record, index, credits, event, webhook deliveries and retention in one step. `result` is JSON, or
--- nil where there is nothing to tell.
+-- Makes the job terminal: record, index, credits, event, webhook deliveries and retention in one step. `result` is
+-- JSON, or nil where there is nothing to tell.
 local function finish(job, status, result)
   if status == 'succeeded' then
     job.progress = '1'
@@ -285,6 +301,9 @@ local function finish(job, status, result)
   emit(job)
   redis.call('EXPIRE', key('events', job.id), EVENTS_LINGER_S)
   add_deliveries(job)
+  if job.batch then
+    count_for_batch(job, status)
+  end
 end
 
 -- Puts a running job back, at its old place in its queue; after `delay` milliseconds where that is positive.

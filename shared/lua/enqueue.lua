@@ -7,21 +7,33 @@
 -- ARGV[5]  requests that this call counts as against the account's rate: 1, or 0 for jobs of a batch
 -- ARGV[6]  most queued jobs of the whole farm; 0 for no bound
 -- ARGV[7]  '1' where an earlier use of the idempotency key is forgotten: this is a first request that may be repeated
--- ARGV[8…] ten arguments a job: id, model, lane, priority, images, cost, deadline in ms from now or '', webhook
+-- ARGV[8]  the batch they belong to, or ''
+-- ARGV[9]  fence of the claim on that batch
+-- ARGV[10…] ten arguments a job: id, model, lane, priority, images, cost, deadline in ms from now or '', webhook
 --          events or '', price in millionths of a credit, spec as JSON
 --
 -- A job whose id is known already is left alone, so a call whose answer was lost may be made again: what was accepted
 -- is neither counted nor paid for twice.
 --
 -- Answers {'replayed', id of the job first made under the key}, {'mismatch'} where the key was used for another
--- request, or a verdict with its detail and where the account stands: requests of its rate, milliseconds of its rate,
+-- request, {'lost'} where another worker has the batch, or a verdict with its detail and where the account stands: requests of its rate, milliseconds of its rate,
 -- requests left, milliseconds until all are back, most queued jobs, queued jobs, each '' where there is no such limit.
 -- Verdicts are 'accepted', 'rate_limited' (detail: milliseconds until the next request), 'queue_full_account',
 -- 'queue_full' and 'insufficient_credits' (detail: price of the first job that was not accepted, and the balance). With
 -- any but the first, jobs that had room were accepted all the same.
 
-local FIRST, FIELDS = 8, 10
-local account, requests = ARGV[1], tonumber(ARGV[5])
+local FIRST, FIELDS = 10, 10
+local SAME_MS = 1000 -- deadlines as close as this are the same
+local account, requests, batch = ARGV[1], tonumber(ARGV[5]), ARGV[8]
+
+local batch_expires = 0
+if batch ~= '' then
+  local record = redis.call('HMGET', key('batch', batch), 'fence', 'expires')
+  if record[1] ~= ARGV[9] then
+    return { 'lost' }
+  end
+  batch_expires = tonumber(record[2])
+end
 
 local remembered = ARGV[2] ~= '' and key('idempotency', account, ARGV[2])
 if remembered then
@@ -131,7 +143,10 @@ local function accept(at)
   if ARGV[at + 6] ~= '' then
     local deadline = integer(now + tonumber(ARGV[at + 6]))
     redis.call('HSET', key('job', job.id), 'deadline', deadline)
-    redis.call('ZADD', key('deadlines'), deadline, job.id)
+    -- With the batch's own deadline it expires when its batch does: an entry each would be a tenth of its memory.
+    if batch == '' or tonumber(deadline) < batch_expires - SAME_MS then
+      redis.call('ZADD', key('deadlines'), deadline, job.id)
+    end
   end
   if ARGV[at + 7] ~= '' then
     redis.call('HSET', key('job', job.id), 'hooks', ARGV[at + 7])
@@ -142,6 +157,9 @@ local function accept(at)
       redis.call('HSET', key('job', job.id), 'held', 1)
     end
   end
+  if batch ~= '' then
+    redis.call('HSET', key('job', job.id), 'batch', batch)
+  end
   redis.call('ZADD', key('jobs', account, 'queued'), job.seq, job.id)
   redis.call('SADD', key('models'), job.model)
   push(job)
@@ -150,5 +168,8 @@ end
 for i = 1, room do
   seq = seq + 1
   accept(fresh[i])
+end
+if batch ~= '' then
+  redis.call('HINCRBY', key('batch', batch), 'open', room)
 end
 return verdict(word, detail)

@@ -69,7 +69,7 @@ def test_a_stream_does_not_grow_with_a_jobs_reports(redis: Redis, scheduler: Sch
 def test_a_follower_is_woken_long_before_it_would_look_for_itself(
     redis: Redis, scheduler: Scheduler, events: Events, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shared.events._POLL_S", 20.0)
+    monkeypatch.setattr("shared.events.POLL_S", 20.0)
     job = enqueue(scheduler)
     with ThreadPoolExecutor() as pool:
         followed = pool.submit(lambda: [event for event in events.follow(job.id, "0", 60) if event])
@@ -87,7 +87,7 @@ def test_a_follower_is_woken_long_before_it_would_look_for_itself(
 def test_a_lost_message_costs_a_poll_and_nothing_else(
     redis: Redis, scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shared.events._POLL_S", 0.1)
+    monkeypatch.setattr("shared.events.POLL_S", 0.1)
     deaf = Events(redis)
     monkeypatch.setattr(deaf, "_listen", threading.Event().wait)
     job = enqueue(scheduler)
@@ -128,7 +128,7 @@ def test_following_a_finished_or_unknown_job_ends_at_once(scheduler: Scheduler, 
 def test_following_ends_when_its_time_is_up(
     scheduler: Scheduler, events: Events, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shared.events._POLL_S", 0.05)
+    monkeypatch.setattr("shared.events.POLL_S", 0.05)
     job = enqueue(scheduler)
     assert set(events.follow(job.id, "0", 0.2)) == {None}, "a sign of life while nothing happens"
     assert not events.wait_until_finished(job.id, 0.05)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from typing import Any, cast
 
@@ -13,9 +14,13 @@ from redis import Redis
 
 from api.app import create_app
 from shared.accounts import Accounts
+from shared.scheduler import Scheduler
 from shared.settings import Settings
 from tests.fake_worker import FakeWorker
 from tests.memory_storage import MemoryStorage
+from tests.unit.api.batch_lines import IMAGES
+from tests.unit.api.uploads import upload
+from worker.batching import BatchWorker, batch_worker
 
 #: Small limits, so that what exceeds them is quickly made.
 SETTINGS = Settings(
@@ -120,5 +125,26 @@ def submit(client: FlaskClient) -> Post:
     def post(headers: dict[str, str] | None = None, **body: Any) -> Any:
         job = {"model": "sdxl-lightning", "prompt": "a red fox", "width": 256, "height": 256, **body}
         return client.post("/v1/jobs", json=job, headers=headers)
+
+    return post
+
+
+@pytest.fixture
+def batching(redis: Redis, storage: MemoryStorage) -> BatchWorker:
+    scheduler = Scheduler(redis, lease_s=60, max_attempts=1, retry_delay_s=1)
+    return batch_worker(SETTINGS, redis, scheduler, storage)
+
+
+@pytest.fixture
+def create(client: FlaskClient) -> Post:
+    """Upload lines and hand them in as a batch; the Batch object."""
+
+    def post(lines: bytes | list[dict[str, Any]], endpoint: str = IMAGES, **fields: Any) -> dict[str, Any]:
+        data = lines if isinstance(lines, bytes) else b"".join(json.dumps(line).encode() + b"\n" for line in lines)
+        file_id = upload(client, data).json["id"]
+        body = {"input_file_id": file_id, "endpoint": endpoint, "completion_window": "24h", **fields}
+        answer = client.post("/v1/batches", json=body)
+        assert answer.status_code == 200, answer.text
+        return dict(answer.json)
 
     return post

@@ -119,7 +119,7 @@ def auth(client: FlaskClient) -> list[tuple[str, str]]:
 def test_a_silent_job_shows_that_the_stream_lives(
     client: FlaskClient, submit: Post, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shared.events._POLL_S", 0.05)
+    monkeypatch.setattr("shared.events.POLL_S", 0.05)
     answer = follow(client, submit().json["id"])
     stream = iter(answer.response)
     next(stream)

@@ -10,9 +10,9 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from api.links import LINK_LIFETIME_S, ImageLinks
 from shared.errors import RendermillError
 from shared.images import Image
+from shared.links import LINK_LIFETIME_S, ImageLinks
 from tests.fake_worker import FakeWorker
 from tests.memory_storage import MemoryStorage
 from tests.unit.api import pictures

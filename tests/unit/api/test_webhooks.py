@@ -9,6 +9,7 @@ import pytest
 from flask.testing import FlaskClient
 from redis import Redis
 
+from intake.job_body import EVENTS
 from shared.deliveries import MAX_ENDPOINTS, Deliveries
 from tests.fake_worker import FakeWorker
 from tests.unit.api.conftest import Post
@@ -42,7 +43,7 @@ def test_an_endpoint_is_added_shown_and_removed(client: FlaskClient) -> None:
 
 def test_an_endpoint_is_told_of_everything_unless_it_says_otherwise(client: FlaskClient) -> None:
     events = client.post("/v1/webhooks", json={"url": HOOK}).json["events"]
-    assert events == ["job.succeeded", "job.failed", "job.canceled", "job.expired", "batch.completed"]
+    assert events == list(EVENTS)
 
 
 @pytest.mark.parametrize(

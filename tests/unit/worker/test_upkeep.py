@@ -9,6 +9,7 @@ import pytest
 from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from shared.batches import Batches
 from shared.deliveries import Deliveries
 from shared.jobs import Stage
 from shared.scheduler import Progress
@@ -32,7 +33,7 @@ class Broker:
 
 @pytest.fixture
 def sweeper(redis: Redis) -> Sweeper:
-    return Sweeper(redis, new_scheduler(redis), Tickets(redis, Broker(redis).send), Deliveries(redis))
+    return Sweeper(redis, new_scheduler(redis), Tickets(redis, Broker(redis).send), Deliveries(redis), Batches(redis))
 
 
 def test_work_without_a_ticket_gets_one_and_only_one(redis: Redis, sweeper: Sweeper) -> None:

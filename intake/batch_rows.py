@@ -1,0 +1,88 @@
+"""The lines of a batch with what became of each: read from the input file and the jobs' records, in line order."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from intake.batch_lines import LineRefused, custom_id_of, lines_of, parsed
+from intake.jsonl import RawLine
+from shared.archive_names import ArchiveNames
+from shared.batches import Batch, job_id
+from shared.files import File
+from shared.images import Image, Images
+from shared.jobs import Job
+from shared.records import Records
+from shared.storage import Storage
+
+#: Lines whose records are read in one round trip.
+_STEP = 200
+COLUMNS = (
+    *("line", "custom_id", "job_id", "status", "file", "image_id", "seed", "width", "height", "model"),
+    *("error_code", "error_message"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class BatchRow:
+    """A line. `job` is None where it became none, or has not yet."""
+
+    number: int
+    custom_id: str | None
+    body: dict[str, Any]
+    job_id: str
+    job: Job | None
+
+
+def rows_of(storage: Storage, records: Records, batch: Batch, file: File) -> Iterator[BatchRow]:
+    """Every line of the batch that is not blank. Raises StorageError and RedisError."""
+    lines = lines_of(storage, file.key, file.bytes)
+    while step := list(islice(lines, _STEP)):
+        ids = [job_id(batch.id, line.number) for line in step]
+        for line, id_, job in zip(step, ids, records.read(ids), strict=True):
+            yield _row(line, id_, job)
+
+
+def _row(line: RawLine, id_: str, job: Job | None) -> BatchRow:
+    try:
+        found = parsed(line)
+    except LineRefused:
+        return BatchRow(line.number, None, {}, id_, None)
+    body = found.get("body")
+    return BatchRow(line.number, custom_id_of(found), body if isinstance(body, dict) else {}, id_, job)
+
+
+def manifest(rows: Iterable[BatchRow], images: Images) -> Iterator[bytes]:
+    """The batch as CSV: a row for each picture, and one for each line without."""
+    names = ArchiveNames()
+    yield _csv([COLUMNS])
+    for row in rows:
+        yield _csv(_records(row, images, names))
+
+
+def _records(row: BatchRow, images: Images, names: ArchiveNames) -> list[tuple[object, ...]]:
+    job, custom_id = row.job, row.custom_id or ""
+    if job is None:
+        return [(row.number, custom_id, "", "refused", *[""] * 8)]
+    head = (row.number, custom_id, job.id, job.status)
+    found = images.read(job.images)
+    pictures = [found[id_] for id_ in job.images if id_ in found]
+    if not pictures:
+        error = job.error or {"code": "", "message": ""}
+        return [(*head, *[""] * 5, job.request.model, error["code"], error["message"])]
+    files = names.take(row.number, custom_id, [picture.format for picture in pictures])
+    return [(*head, name, *_picture(picture), "", "") for name, picture in zip(files, pictures, strict=True)]
+
+
+def _picture(image: Image) -> tuple[object, ...]:
+    return image.id, image.seed, image.width, image.height, image.model
+
+
+def _csv(rows: Iterable[Iterable[object]]) -> bytes:
+    buffer = io.StringIO()
+    csv.writer(buffer).writerows(rows)
+    return buffer.getvalue().encode("utf-8", "replace")

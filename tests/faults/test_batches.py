@@ -1,0 +1,95 @@
+"""The worker that ingests a batch is killed again and again: each line becomes one job, and one entry in the end."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from shared.batches import Batch, Batches, job_id
+from shared.files import File, Files, file_key
+from shared.jobs import Priority
+from shared.settings import Settings
+from tests.servers import wait_until
+from tests.worker_farm import ACCOUNT, MODEL, WorkerFarm, end, worker_farm
+
+LINES = 50_000
+#: One line in so many is no request.
+BAD_EVERY = 1_000
+
+
+@pytest.fixture
+def farm(tmp_path: Path, valkey_url: str, s3: Settings) -> Iterator[WorkerFarm]:
+    with worker_farm(tmp_path, valkey_url, s3, tmp_path) as farm:
+        farm.redis.flushall()
+        yield farm
+
+
+def upload(farm: WorkerFarm) -> File:
+    def lines() -> Iterator[bytes]:
+        for number in range(1, LINES + 1):
+            body = {"model": MODEL, "prompt": f"fox {number}", "width": 256, "height": 256, "seed": number}
+            line = {"custom_id": f"line-{number}", "method": "POST", "url": "/v1/jobs", "body": body}
+            yield b"no request\n" if number % BAD_EVERY == 0 else json.dumps(line).encode() + b"\n"
+
+    size = farm.storage.put_stream(file_key("file_x"), lines(), "application/jsonl")
+    file = File(
+        id="file_x",
+        account=ACCOUNT,
+        filename="x",
+        purpose="batch",
+        bytes=size,
+        created_at=time.time(),
+        expires_at=None,
+    )
+    Files(farm.redis).add(file)
+    return file
+
+
+def test_a_batch_whose_worker_is_killed_three_times_has_each_job_once(farm: WorkerFarm) -> None:
+    batches = Batches(farm.redis)
+    batch_id, _ = batches.create(
+        ACCOUNT,
+        input_file=upload(farm).id,
+        endpoint="/v1/jobs",
+        window="24h",
+        window_s=86400,
+        priority=Priority.LOW,
+        metadata=None,
+    )
+
+    def batch() -> Batch:
+        return batches.get(batch_id)
+
+    for line in (5_000, 15_000, 30_000):
+        upkeep = farm.start("upkeep")
+        wait_until(lambda line=line: batch().line > line, "lines are read", 60)  # type: ignore[misc]
+        end(upkeep, signal.SIGKILL, 10)
+        assert not batch().ingested, "it was killed in the middle"
+        # Its claim would end in a minute.
+        farm.redis.zadd("rm:batches_due", {batch_id: 0})
+    farm.start("upkeep")
+    wait_until(lambda: batch().ingested, "all lines are read", 60)
+
+    refused = LINES // BAD_EVERY
+    jobs = LINES - refused
+    assert (batch().total, batch().bad, batch().open) == (LINES, refused, jobs)
+    assert farm.redis.zcard(f"rm:jobs:{ACCOUNT}:queued") == jobs
+    assert sum(1 for _ in farm.redis.scan_iter("rm:job:*", count=5_000)) == jobs
+    claimed = farm.scheduler.claim(MODEL, "test", max_images=4).leases
+    assert {lease.id for lease in claimed} <= {job_id(batch_id, number) for number in range(1, 100)}
+    assert farm.scheduler.queued()[MODEL] == jobs - len(claimed)
+    for lease in claimed:
+        farm.scheduler.release(lease)
+
+    batches.cancel(batch_id, ACCOUNT)
+    wait_until(lambda: batch().status == "cancelled", "the batch is cancelled", 60)
+    error_file = batch().error_file
+    assert error_file is not None
+    entries = [json.loads(text) for text in farm.storage.get(file_key(error_file)).splitlines()]
+    assert [entry["error"]["line"] for entry in entries] == list(range(1, LINES + 1))
+    assert sum(entry["error"]["code"] == "invalid_json_line" for entry in entries) == refused

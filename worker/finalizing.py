@@ -1,0 +1,166 @@
+"""What a batch leaves behind: the output and error files, and the manifest of its pictures, in the order of its lines.
+
+All of it is made from the input file and the jobs' records, under ids that follow from the batch: done again after a
+crash, it becomes the same.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import Any
+
+from intake.batch_requests import NATIVE
+from intake.batch_rows import BatchRow, manifest, rows_of
+from intake.means import Means
+from intake.openai_bodies import in_snake_case
+from shared.batches import LEASE_S, Batch, Batches, BatchStatus, request_id
+from shared.files import File, Files, file_key
+from shared.ids import derived_id
+from shared.images import Image
+from shared.jobs import Job, JobStatus
+from shared.links import ImageLinks
+from shared.openai_answers import images_answer, wants_links
+from shared.records import Records
+from shared.scheduler import BatchClaim
+from shared.storage import Storage
+from shared.views import Views
+from worker.refusals import entry, refusals_of
+
+_CONTENT_TYPE = "application/jsonl"
+#: Errors that a batch which failed as a whole shows; the error file has all.
+_ERRORS_SHOWN = 20
+_CANCELLED = ("batch_cancelled", "The batch was cancelled before this line was rendered.")
+_EXPIRED = ("batch_expired", "The completion window was over before this line was begun.")
+
+
+class Finalizer:
+    """Writes the files of batches whose jobs are all finished, and ends them."""
+
+    def __init__(
+        self, *, means: Means, batches: Batches, files: Files, records: Records, views: Views, links: ImageLinks
+    ) -> None:
+        self._means = means
+        self._storage: Storage = means.storage
+        self._batches = batches
+        self._files = files
+        self._records = records
+        self._views = views
+        self._links = links
+
+    def run(self, claim: BatchClaim, batch: Batch, file: File) -> None:
+        """End the batch. Raises BatchLost, and whatever Redis and S3 raise; done again, it comes to the same."""
+        self._batches.hold(claim, status=BatchStatus.FINALIZING)
+
+        def rows() -> Iterator[BatchRow]:
+            return self._holding(claim, rows_of(self._storage, self._records, batch, file))
+
+        fields: dict[str, str] = {}
+        succeeded = batch.ended.get(JobStatus.SUCCEEDED, 0)
+        if succeeded:
+            fields["output_file"] = self._write(batch, "output", self._outputs(batch, rows()))
+        if succeeded < batch.total:
+            fields["error_file"] = self._write(batch, "errors", self._errors(batch, rows()))
+        self._storage.put_stream(batch.manifest_key, manifest(rows(), self._means.images), "text/csv")
+        status = _last_status(batch)
+        if status is BatchStatus.FAILED:
+            shown = [_shown(refusal) for refusal in islice(refusals_of(self._storage, batch), _ERRORS_SHOWN)]
+            fields["errors"] = json.dumps(shown)
+        self._batches.finish(claim, status, **fields)
+
+    def fail(self, claim: BatchClaim, code: str, message: str) -> None:
+        """End a batch whose file cannot be used at all."""
+        errors = [{"code": code, "message": message, "param": None, "line": None}]
+        self._batches.finish(claim, BatchStatus.FAILED, errors=json.dumps(errors))
+
+    def _holding(self, claim: BatchClaim, rows: Iterator[BatchRow]) -> Iterator[BatchRow]:
+        """The rows, while the claim is renewed."""
+        renew_at = time.monotonic()
+        for row in rows:
+            if time.monotonic() >= renew_at:
+                self._batches.hold(claim)
+                renew_at = time.monotonic() + LEASE_S / 6
+            yield row
+
+    def _write(self, batch: Batch, what: str, entries: Iterator[dict[str, Any]]) -> str:
+        """Store a file of these entries; its id."""
+        id_ = derived_id("file", f"{batch.id}:{what}")
+        lines = (json.dumps(one, ensure_ascii=False, separators=(",", ":")) + "\n" for one in entries)
+        size = self._storage.put_stream(
+            file_key(id_), (line.encode("utf-8", "replace") for line in lines), _CONTENT_TYPE
+        )
+        now, lifetime_s = time.time(), self._means.settings.file_retention_s
+        self._files.add(
+            File(
+                id=id_,
+                account=batch.account,
+                filename=f"{batch.id}_{what}.jsonl",
+                purpose="batch_output",
+                bytes=size,
+                created_at=now,
+                expires_at=now + lifetime_s if lifetime_s else None,
+            )
+        )
+        return id_
+
+    def _outputs(self, batch: Batch, rows: Iterator[BatchRow]) -> Iterator[dict[str, Any]]:
+        answer = self._views.job if batch.endpoint == NATIVE else None
+        for row in rows:
+            job = row.job
+            if job is None or job.status is not JobStatus.SUCCEEDED:
+                continue
+            body = answer(job) if answer else self._images_answer(job, in_snake_case(row.body))
+            response = {"status_code": 200, "request_id": job.id, "body": body}
+            yield {"id": request_id(job.id), "custom_id": row.custom_id, "response": response, "error": None}
+
+    def _images_answer(self, job: Job, body: dict[str, Any]) -> dict[str, Any]:
+        found = self._means.images.read(job.images)
+        show: Callable[[Image], dict[str, str]] = self._link if wants_links(body) else self._base64
+        return images_answer(job, [found[id_] for id_ in job.images if id_ in found], body, show)
+
+    def _link(self, image: Image) -> dict[str, str]:
+        return {"url": self._links.lasting_url(image)}
+
+    def _base64(self, image: Image) -> dict[str, str]:
+        return {"b64_json": base64.b64encode(self._storage.get(image.key)).decode()}
+
+    def _errors(self, batch: Batch, rows: Iterator[BatchRow]) -> Iterator[dict[str, Any]]:
+        refusals = refusals_of(self._storage, batch)
+        refusal = next(refusals, None)
+        for row in rows:
+            while refusal is not None and refusal["error"]["line"] < row.number:
+                refusal = next(refusals, None)
+            if row.job is None and refusal is not None and refusal["error"]["line"] == row.number:
+                yield refusal
+            elif row.job is None or row.job.status is not JobStatus.SUCCEEDED:
+                code, message = _reason(batch, row)
+                yield entry(request_id(row.job_id), row.custom_id, row.number, code, message, None)
+
+
+def _last_status(batch: Batch) -> BatchStatus:
+    if batch.status is BatchStatus.CANCELLING:
+        return BatchStatus.CANCELLED
+    if batch.ended.get(JobStatus.EXPIRED, 0) or (batch.expires_at < time.time() and not batch.ended):
+        return BatchStatus.EXPIRED
+    return BatchStatus.COMPLETED if batch.ended else BatchStatus.FAILED
+
+
+def _reason(batch: Batch, row: BatchRow) -> tuple[str, str]:
+    job = row.job
+    if job is None:
+        if row.number > batch.line:
+            return _CANCELLED
+        return "gone", "Its job is past its retention and was removed."
+    if job.status is JobStatus.EXPIRED:
+        return _EXPIRED
+    if job.status is JobStatus.CANCELED:
+        return _CANCELLED if batch.status is BatchStatus.CANCELLING else ("cancelled", "Its job was cancelled.")
+    error = job.error or {"code": "failed", "message": f"The job is {job.status}."}
+    return error["code"], error["message"]
+
+
+def _shown(refusal: dict[str, Any]) -> dict[str, Any]:
+    return {name: refusal["error"][name] for name in ("code", "message", "param", "line")}
