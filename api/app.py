@@ -16,7 +16,9 @@ from api.auth import require_keys
 from api.dialects import hyperbolic, img_processing, openai, openai_errors
 from api.errors import ErrorShapes, answer_errors
 from api.http import CompactJSON, number_requests
+from api.limits import tell_limits
 from api.routes import files
+from api.routes.account import account
 from api.routes.batches import batches
 from api.routes.docs import docs
 from api.routes.health import health
@@ -56,6 +58,7 @@ def create_app(
         ).install()
     number_requests(app)
     metrics.measure_requests(app)
+    tell_limits(app)
     require_keys(app)
     shapes = ErrorShapes()
     shapes.add(img_processing.is_ours, img_processing.error_shape)
@@ -66,7 +69,7 @@ def create_app(
     answer_errors(app, shapes)
     api = make_api(app, version("rendermill"))
     dialects = (img_processing.img_processing, openai.openai, hyperbolic.hyperbolic)
-    for blueprint in (jobs, images, public_images, models, files.files, batches, webhooks, *dialects, health):
+    for blueprint in (jobs, images, public_images, models, files.files, batches, account, webhooks, *dialects, health):
         api.register_blueprint(blueprint)
     app.register_blueprint(docs)
     return app

@@ -118,6 +118,12 @@ def problem_document(problem: Problem) -> Response:
     return error_response(problem, body, "application/problem+json")
 
 
+def error_type(status: int) -> str:
+    """What kind of error clients of the OpenAI API, and of those made in its likeness, take a status for."""
+    known = {402: "insufficient_quota", 429: "rate_limit_error"}
+    return known.get(status, "server_error" if status >= 500 else "invalid_request_error")
+
+
 def error_response(problem: Problem, body: dict[str, Any], content_type: str = "application/json") -> Response:
     response = Response(json.dumps(body), status=problem.status, content_type=content_type)
     response.headers.update(problem.headers)

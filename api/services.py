@@ -19,6 +19,7 @@ from shared.batches import Batches
 from shared.deliveries import Deliveries
 from shared.events import Events
 from shared.files import Files
+from shared.limits import AccountLimits
 from shared.links import ImageLinks
 from shared.records import Records
 from shared.scheduler import Scheduler
@@ -43,6 +44,7 @@ class Services(Means):
     files: Files
     batches: Batches
     accounts: Accounts
+    limits: AccountLimits
     views: Views
     workers: Workers
     worker_count: WorkerCount
@@ -59,6 +61,7 @@ class Services(Means):
             lease_s=settings.lease_s,
             max_attempts=settings.max_attempts,
             retry_delay_s=settings.retry_delay_s,
+            max_queued=settings.max_queued,
         )
         means = build_means(settings, redis, storage)
         workers = Workers(redis)
@@ -75,6 +78,7 @@ class Services(Means):
             files=Files(redis),
             batches=Batches(redis),
             accounts=Accounts(redis),
+            limits=AccountLimits(redis),
             views=Views(redis, scheduler, settings.public_url),
             workers=workers,
             worker_count=WorkerCount(workers),

@@ -21,7 +21,7 @@ from shared.errors import ERRORS, RendermillError, RequestInvalid
 _EXTENSION = "rendermill-spec"
 
 #: What the routes of the dialects may answer.
-_DIALECT_ERRORS = (400, 401, 404, 409, 413, 415, 422, 502, 503, 504)
+_DIALECT_ERRORS = (400, 401, 402, 404, 409, 413, 415, 422, 429, 502, 503, 504)
 
 _View = TypeVar("_View", bound=Callable[..., Any])
 

@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
-import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from flask import json, request
 from kombu.exceptions import KombuError
 from redis.exceptions import RedisError
 
 from api.auth import account
+from api.idempotency import Once
+from api.limits import note_refusal, note_standing
 from api.services import Services, services
 from intake.input_images import InputImages, MaskMeaning
 from intake.new_jobs import new_job
-from shared.errors import RendermillError, RequestInvalid
+from shared.credits import credits_of
+from shared.errors import RendermillError
 from shared.ids import new_id
 from shared.jobs import Job
+from shared.limits import Refused
 from shared.requests import resolve
+from shared.views import input_of
 
 _log = logging.getLogger(__name__)
-
-#: The header is a quoted string in the standard's draft; a bare one, as most clients send it, is taken as well.
-_IDEMPOTENCY_KEY = re.compile(r'"([\x21\x23-\x7e ]{1,255})"|([\x21\x23-\x7e]{1,255})')
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +48,8 @@ def submit(body: dict[str, Any], *, mask_meaning: MaskMeaning = MaskMeaning.WHIT
     """
     farm = services()
     render, warnings = resolve(farm.catalog, body)
-    key = idempotency_key()
-    fingerprint = _fingerprint(body)
-    if key is not None and (known := farm.scheduler.replayed(account(), key, fingerprint)) is not None:
+    once = Once.of_request(body, farm.settings)
+    if not once.anew and (known := farm.scheduler.replayed(account(), once.key, once.fingerprint)) is not None:
         return Submitted(farm.records.get(known, account()), replayed=True)
     images = InputImages.read(farm, account(), body, mask_meaning)
     job_id = new_id("job")
@@ -61,22 +58,45 @@ def submit(body: dict[str, Any], *, mask_meaning: MaskMeaning = MaskMeaning.WHIT
         del body[name]
     placed = images.placed(render, job_id)
     job = new_job(farm.catalog, job_id, account(), body, placed, [*warnings, *images.warnings])
-    accepted = job_id
     try:
-        if key is None:
-            farm.scheduler.enqueue(job.account, [job])
-        else:
-            accepted = farm.scheduler.enqueue_once(
-                job, key=key, fingerprint=fingerprint, remember_s=farm.settings.idempotency_s
-            )
-    except RendermillError:
+        accepted = farm.scheduler.accept(
+            job, key=once.key, fingerprint=once.fingerprint, remember_s=once.remember_s, anew=once.anew
+        )
+    except RendermillError as error:
+        if isinstance(error, Refused):
+            note_refusal(error)
         # Where Redis failed instead, the job may have been accepted all the same, and needs its images.
         images.remove(farm.storage, job_id)
         raise
-    if accepted != job_id:
+    if accepted.standing is not None:
+        note_standing(accepted.standing)
+    if accepted.replayed:
         images.remove(farm.storage, job_id)
     _wake(farm, render.model)
-    return Submitted(farm.records.get(accepted, account()), replayed=accepted != job_id)
+    return Submitted(farm.records.get(accepted.id, account()), replayed=accepted.replayed)
+
+
+def estimate(body: dict[str, Any]) -> dict[str, Any]:
+    """What the job of `body` would cost and when it would be done, if it were accepted now.
+
+    Raises what `submit` would for a wrong request; limits are not asked, and nothing is stored.
+    """
+    farm = services()
+    render, warnings = resolve(farm.catalog, body)
+    images = InputImages.read(farm, account(), body, MaskMeaning.WHITE)
+    job_id = new_id("job")
+    placed = images.placed(render, job_id)
+    job = new_job(farm.catalog, job_id, account(), body, placed, [*warnings, *images.warnings])
+    position = farm.scheduler.forecast(job, farm.worker_count.serving(render.model))
+    return {
+        "object": "estimate",
+        "price": credits_of(job.price),
+        "estimated_s": position.eta_s,
+        "queue_position": position.ahead,
+        "model": render.model,
+        "input": input_of(job.request),
+        "warnings": list(job.warnings),
+    }
 
 
 def _wake(farm: Services, model: str) -> None:
@@ -86,28 +106,3 @@ def _wake(farm: Services, model: str) -> None:
         farm.tickets.wake_renderers(model, queued=queued, workers=farm.worker_count.serving(model))
     except (RedisError, KombuError, OSError) as error:
         _log.warning("no ticket for %s: %s", model, error)
-
-
-def _route() -> str:
-    return request.path.rstrip("/")
-
-
-def idempotency_key() -> str | None:
-    """The key under which the request is remembered for its account: its route's and its own."""
-    given = request.headers.get("Idempotency-Key")
-    if given is None:
-        return None
-    match = _IDEMPOTENCY_KEY.fullmatch(given.strip())
-    if match is None:
-        raise RequestInvalid({"Idempotency-Key": ["must be 1 to 255 visible characters of ASCII, quoted or not"]})
-    return f"{_route()} {match[1] or match[2]}"
-
-
-def _fingerprint(body: Mapping[str, Any]) -> str:
-    """The same for the same request: what was asked of which route, whatever the order of the fields."""
-    canonical = json.dumps([_route(), body], sort_keys=True, default=_digest)
-    return hashlib.sha256(canonical.encode()).hexdigest()
-
-
-def _digest(uploaded: bytes) -> str:
-    return hashlib.sha256(uploaded).hexdigest()

@@ -11,7 +11,7 @@ import typer
 
 import client.cli
 from client.terminal import fail
-from farm import keys
+from farm import accounts, keys
 from farm.embedded import EmbeddedFarm
 from farm.errors import FarmError
 
@@ -80,6 +80,7 @@ def _interrupt(*_: Any) -> NoReturn:
 
 
 app.add_typer(keys.app, name="keys")
+app.add_typer(accounts.app, name="accounts")
 app.add_typer(client.cli.app)
 
 

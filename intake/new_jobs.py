@@ -26,6 +26,7 @@ def new_job(
         account=account,
         request=render,
         cost=render.cost(catalog.models[render.model]),
+        price=render.price(catalog.models[render.model]),
         priority=Priority(body.get("priority") or default_priority),
         name=body.get("name"),
         webhook_url=body.get("webhook_url"),

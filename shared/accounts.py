@@ -75,10 +75,14 @@ class Accounts:
         """The account a key belongs to, or None for an unknown key."""
         return cast(str | None, self._redis.hget(f"{self._prefix}key:{_digest(key)}", "account"))
 
+    def names(self) -> list[str]:
+        """Every account, by name."""
+        return sorted(cast(set[str], self._redis.smembers(self._prefix + "accounts")))
+
     def keys(self) -> list[KeyInfo]:
         """Every key, oldest first."""
         found = []
-        for account in cast(set[str], self._redis.smembers(self._prefix + "accounts")):
+        for account in self.names():
             for digest in cast(set[str], self._redis.smembers(f"{self._prefix}keys:{account}")):
                 record = cast(dict[str, str], self._redis.hgetall(f"{self._prefix}key:{digest}"))
                 if record:  # else it was revoked since

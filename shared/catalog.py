@@ -9,6 +9,7 @@ import math
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
+from decimal import Decimal, InvalidOperation
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
@@ -17,6 +18,9 @@ from typing import Any, Self
 from shared.errors import RequestInvalid
 from shared.settings import settings
 from shared.wording import closest
+
+#: Credits for a megapixel and step; the largest job of all then costs less than what Redis's scripts count exactly.
+_MAX_PRICE = 1000
 
 
 class Mode(StrEnum):
@@ -123,6 +127,8 @@ class Model:
     #: Predicted seconds for one denoiser evaluation over a megapixel; only ratios between jobs matter for
     #: fairness, measured rates correct it for estimates of time.
     unit_cost: float = 0.1
+    #: Credits for one step over a megapixel; 0 is free.
+    price: Decimal = Decimal(0)
     #: Tokens of the T5 encoder, where the family has one.
     max_prompt_tokens: int = 256
     unet: UNetSource | None = None
@@ -155,6 +161,7 @@ class Model:
                 "guidance": Guidance(**{**table["guidance"], "kind": GuidanceKind(table["guidance"]["kind"])}),
                 "num_steps": Steps(**table["num_steps"]),
                 "size": Size(**table["size"]),
+                "price": _price(table.get("price", 0)),
                 "scheduler": NoiseScheduler(**table["scheduler"]),
                 "unet": UNetSource(**table["unet"]) if "unet" in table else None,
             }
@@ -163,6 +170,17 @@ class Model:
             raise ValueError(f"catalog: {name}: {error} is missing") from error
         except (TypeError, ValueError) as error:
             raise ValueError(f"catalog: {name}: {error}") from error
+
+
+def _price(value: Any) -> Decimal:
+    """A price as it is written: never by way of a binary fraction."""
+    try:
+        price = Decimal(str(value))
+    except InvalidOperation as error:
+        raise ValueError(f"price is a number of credits, not {value!r}") from error
+    if not price.is_finite() or not 0 <= price <= _MAX_PRICE:
+        raise ValueError(f"price is a number of credits from 0 to {_MAX_PRICE}, not {value!r}")
+    return price
 
 
 class Catalog:

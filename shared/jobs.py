@@ -89,6 +89,8 @@ class NewJob:
     account: str
     request: RenderRequest
     cost: float
+    #: Millionths of a credit.
+    price: int = 0
     priority: Priority = Priority.NORMAL
     name: str | None = None
     webhook_url: str | None = None
@@ -129,6 +131,8 @@ class Job:
     priority: Priority
     request: RenderRequest
     cost: float
+    #: Millionths of a credit that are reserved for it, or charged; 0 once they are given back.
+    price: int
     #: Times a worker claimed it, those given back unharmed left out.
     attempts: int
     created_at: float
@@ -169,6 +173,7 @@ class Job:
             priority=Priority(state["priority"]),
             request=RenderRequest.from_dict(spec["request"]),
             cost=float(state["cost"]),
+            price=int(state.get("price", 0)),
             attempts=int(state.get("attempt", 0)) - int(state.get("releases", 0)),
             created_at=int(state["created"]) / 1000,
             started_at=seconds("started"),

@@ -6,6 +6,7 @@ pass through it, and so does whatever else takes requests in.
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -69,6 +70,11 @@ class RenderRequest:
         steps = self.num_steps * (self.strength if self.strength is not None else 1.0)
         megapixels = self.width * self.height / 1e6
         return max(1.0, steps) * (2 if guided else 1) * megapixels * self.n * model.unit_cost
+
+    def price(self, model: Model) -> int:
+        """Millionths of a credit: megapixels times the steps asked for times images, at the model's price."""
+        # Pixels at a price by the megapixel are millionths already; what is left of one is rounded up.
+        return math.ceil(model.price * self.width * self.height * self.num_steps * self.n)
 
     def to_dict(self) -> dict[str, Any]:
         """The fields that are set, for JSON."""

@@ -25,6 +25,7 @@ from redis import Redis
 
 from shared.errors import RendermillError
 from shared.jobs import JobStatus, Lease, NewJob, Stage
+from shared.limits import Refused, Standing
 from shared.redis_client import PREFIX, Script
 from shared.requests import RenderRequest
 
@@ -54,6 +55,16 @@ class Progress:
 
     stage: Stage
     progress: float
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The job that a request led to; `replayed` where an earlier request with its key had made it."""
+
+    id: str
+    replayed: bool
+    #: Where the account stands with its limits now; None after a replay, which counts against none.
+    standing: Standing | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +105,17 @@ class Scheduler:
     """Every verb on jobs. Safe to share between threads."""
 
     def __init__(
-        self, redis: Redis, *, lease_s: float, max_attempts: int, retry_delay_s: float, prefix: str = PREFIX
+        self,
+        redis: Redis,
+        *,
+        lease_s: float,
+        max_attempts: int,
+        retry_delay_s: float,
+        max_queued: int = 0,
+        prefix: str = PREFIX,
     ) -> None:
+        """`max_queued` bounds the jobs that wait in the whole farm; 0 for no bound."""
+        self._max_queued = max_queued
         self._redis = redis
         self._prefix = prefix
         self._lease_ms = round(lease_s * 1000)
@@ -118,18 +138,22 @@ class Scheduler:
     def enqueue(self, account: str, jobs: Sequence[NewJob], batch: BatchClaim | None = None) -> None:
         """Accept jobs of one account. Any number of them; repeating a call with the same ids changes nothing.
 
-        Raises BatchLost where `batch`, to which they belong, was taken over by another worker.
+        They are not held to the account's rate of requests. Raises Refused where another limit stands against some of
+        them: those before may have been accepted, and the same call can be made again later. Raises BatchLost where
+        `batch`, to which they belong, was taken over by another worker.
         """
-        batch_id, fence = (batch.id, batch.fence) if batch else ("", "")
+        held = (batch.id, batch.fence) if batch else ("", "")
         for start in range(0, len(jobs), _ENQUEUE_CHUNK):
-            chunk = _flatten(jobs[start : start + _ENQUEUE_CHUNK])
-            if self._enqueue(account, "", "", 0, batch_id, fence, *chunk)[0] == "lost":
-                raise BatchLost(batch_id)
+            chunk = jobs[start : start + _ENQUEUE_CHUNK]
+            answer = self._enqueue(account, "", "", 0, 0, self._max_queued, "", *held, *_flatten(chunk))
+            if answer[0] == "lost":
+                raise BatchLost(held[0])
+            self._verdict(chunk, answer)
 
     def replayed(self, account: str, key: str, fingerprint: str) -> str | None:
-        """The id of the job that `enqueue_once` made under the key before, or None for a new key.
+        """The id of the job that `accept` made under the key before, or None for a new key.
 
-        Raises RendermillError `idempotency_mismatch` as `enqueue_once` does.
+        Raises RendermillError `idempotency_mismatch` as `accept` does.
         """
         name = f"{self._prefix}idempotency:{account}:{key}"
         known, job_id = cast(list[str | None], self._redis.hmget(name, "fingerprint", "job"))
@@ -137,15 +161,33 @@ class Scheduler:
             raise _idempotency_mismatch()
         return job_id
 
-    def enqueue_once(self, job: NewJob, *, key: str, fingerprint: str, remember_s: float) -> str:
-        """Accept a job unless its account used the idempotency `key` before; the id of the job made under the key.
+    def accept(
+        self, job: NewJob, *, key: str = "", fingerprint: str = "", remember_s: float = 0.0, anew: bool = False
+    ) -> Accepted:
+        """Accept the job of one request, unless its account used the idempotency `key` before.
 
-        Raises RendermillError `idempotency_mismatch` where the key was used with another fingerprint.
+        With `anew` an earlier use of the key is forgotten instead. Raises RendermillError `idempotency_mismatch` where
+        the key was used with another fingerprint, and Refused where one of the account's limits, or the farm's, stands
+        against it. A replay is never refused.
         """
-        answer = self._enqueue(job.account, key, fingerprint, round(remember_s * 1000), "", "", *_flatten([job]))
-        if answer[0] == "mismatch":
-            raise _idempotency_mismatch()
-        return str(answer[1]) if answer[0] == "replayed" else job.id
+        remember_ms = round(remember_s * 1000)
+        arguments = (key, fingerprint, remember_ms, 1, self._max_queued, "1" if anew else "", "", "")
+        answer = self._enqueue(job.account, *arguments, *_flatten([job]))
+        match answer[0]:
+            case "mismatch":
+                raise _idempotency_mismatch()
+            case "replayed":
+                return Accepted(str(answer[1]), replayed=True, standing=None)
+            case _:
+                return Accepted(job.id, replayed=False, standing=self._verdict([job], answer))
+
+    @staticmethod
+    def _verdict(jobs: Sequence[NewJob], answer: Sequence[str]) -> Standing:
+        verdict, detail, *row = answer
+        standing = Standing.from_answer(row)
+        if verdict != "accepted":
+            raise Refused(verdict, detail, standing, sum(job.price for job in jobs))
+        return standing
 
     def cancel(self, job_id: str, account: str) -> JobStatus:
         """Call a job off: a queued one ends at once, a running one at its next denoising step, a finished one stays.
@@ -170,11 +212,14 @@ class Scheduler:
 
     def position(self, job_id: str, workers: int) -> Position | None:
         """Where a queued job stands with that many workers at its model; None where it waits in no queue."""
-        answer = self._position(job_id)
-        if int(answer[0]) < 0:
-            return None
-        work_s = float(answer[1]) * float(answer[2])
-        return Position(ahead=int(answer[0]), eta_s=round(work_s / max(1, workers), 1))
+        return _placed(self._position(job_id), workers)
+
+    def forecast(self, job: NewJob, workers: int) -> Position:
+        """Where the job would stand if it were accepted now."""
+        answer = self._position("", job.request.model, job.account, job.priority, f"{job.cost:.6g}")
+        position = _placed(answer, workers)
+        assert position is not None
+        return position
 
     # What a worker does
 
@@ -262,13 +307,20 @@ def _idempotency_mismatch() -> RendermillError:
     return RendermillError("idempotency_mismatch", "This Idempotency-Key came with another body before; use a new key.")
 
 
+def _placed(answer: Sequence[str], workers: int) -> Position | None:
+    if int(answer[0]) < 0:
+        return None
+    work_s = float(answer[1]) * float(answer[2])
+    return Position(ahead=int(answer[0]), eta_s=round(work_s / max(1, workers), 1))
+
+
 def _flatten(jobs: Iterable[NewJob]) -> list[str | int | float]:
     flat: list[str | int | float] = []
     for job in jobs:
         deadline = "" if job.deadline_s is None else round(job.deadline_s * 1000)
         hooks = ",".join(job.webhook_events) if job.webhook_url else ""
         flat += [job.id, job.request.model, job.request.lane, job.priority, job.request.n, f"{job.cost:.6g}"]
-        flat += [deadline, hooks, _json(job.spec())]
+        flat += [deadline, hooks, job.price, _json(job.spec())]
     return flat
 
 

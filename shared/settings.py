@@ -62,8 +62,11 @@ class Settings:
     retry_delay_s: float = _setting(2.0, "Wait before a mendable failure is tried again; doubled with each attempt.")
     drain_s: float = _setting(
         600.0,
-        "How long a render worker that is told to stop goes on with what it renders; then it stops at the next step and "
-        "gives its jobs back, without charging them an attempt. Keep it below the time after which it is killed.",
+        "How long a render worker that is told to stop goes on with what it renders; then it stops at the next step "
+        "and gives its jobs back, without charging them an attempt. Keep it below the time after which it is killed.",
+    )
+    max_queued: int = _setting(
+        0, "Most jobs that wait in the whole farm; beyond it every account is answered 503. 0 for no bound."
     )
     watchdog_s: float = _setting(
         60.0,
@@ -102,6 +105,11 @@ class Settings:
         "How long files and finished batches are kept, unless an upload says otherwise; 0 keeps them for ever.",
     )
     idempotency_s: float = _setting(86400.0, "How long an `Idempotency-Key` is remembered.")
+    retry_window_s: float = _setting(
+        10.0,
+        "The OpenAI SDKs send a request again by themselves, without an `Idempotency-Key`. One that they mark as a "
+        "retry gets the job of the same request accepted at most this long ago; 0 to make another each time.",
+    )
     log_level: str = _setting("INFO", "Level of the log, which goes to standard error.")
 
     def __post_init__(self) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from redis import Redis
 
+from shared.credits import credits_of
 from shared.events import JobEvent
 from shared.images import Image, Images, iso_time
 from shared.jobs import Job, JobStatus
@@ -96,7 +97,8 @@ class Views:
             "model": job.request.model,
             "name": job.name,
             "priority": job.priority,
-            "input": _input(job.request),
+            "price": credits_of(job.price),
+            "input": input_of(job.request),
             "images": self.images(found),
             "error": job.error,
             "warnings": job.warnings,
@@ -123,7 +125,8 @@ def _webhook(job: Job) -> dict[str, Any]:
     return {"webhook_url": job.webhook_url, "webhook_events": job.webhook_events}
 
 
-def _input(request: RenderRequest) -> dict[str, Any]:
+def input_of(request: RenderRequest) -> dict[str, Any]:
+    """A request as its owner sees it."""
     shown = {name: value for name, value in request.to_dict().items() if name not in _HIDDEN_INPUT}
     for name in ("input_image", "mask_image"):
         if getattr(request, name) is not None:

@@ -190,6 +190,7 @@ def _scheduler(config: Settings) -> Scheduler:
         lease_s=config.lease_s,
         max_attempts=config.max_attempts,
         retry_delay_s=config.retry_delay_s,
+        max_queued=config.max_queued,
     )
 
 

@@ -10,7 +10,7 @@ from flask import Response
 from marshmallow import Schema, ValidationError, fields, validates_schema
 
 from api.dialects.rendering import Rendered, render
-from api.errors import Problem, error_response
+from api.errors import Problem, error_response, error_type
 from api.http import json_response
 from api.schemas.job import JobSchema
 from api.services import services
@@ -136,7 +136,7 @@ def error_shape(problem: Problem) -> Response:
     """An `error` with `message`, `type` and `code`; and every wrong field, which the original does not tell."""
     error: dict[str, Any] = {
         "message": problem.detail,
-        "type": "server_error" if problem.status >= 500 else "invalid_request_error",
+        "type": error_type(problem.status),
         "code": problem.code,
         **problem.extra,
     }

@@ -8,10 +8,16 @@ from typing import Any
 
 from flask import Response, request
 
-from api.errors import Problem, error_response, problem_document
+from api.errors import Problem, error_response, error_type, problem_document
 
 #: Codes by which the OpenAI API's clients know what happened; for the rest it is ours.
-_CODES = {"unauthenticated": "invalid_api_key", "unknown_model": "model_not_found", "invalid": "invalid_value"}
+_CODES = {
+    "unauthenticated": "invalid_api_key",
+    "unknown_model": "model_not_found",
+    "invalid": "invalid_value",
+    "insufficient_credits": "insufficient_quota",
+    "rate_limited": "rate_limit_exceeded",
+}
 _MODELS = re.compile(r"/v1/models(/.*)?")
 
 #: The shape, for the specification.
@@ -37,7 +43,7 @@ def error_object(problem: Problem) -> dict[str, Any]:
     """The object under `error`; with every wrong field, which the original does not tell."""
     error: dict[str, Any] = {
         "message": problem.detail,
-        "type": "server_error" if problem.status >= 500 else "invalid_request_error",
+        "type": error_type(problem.status),
         "param": next(iter(problem.errors), None),
         "code": _CODES.get(problem.code, problem.code),
         **problem.extra,

@@ -11,12 +11,11 @@ from flask import Response, request
 from api.auth import account
 from api.event_stream import HEARTBEAT, event_stream, hold_place, message
 from api.http import json_response, tagged_json
-from api.schemas.job import JobPageSchema, JobSchema, JobsQuery
+from api.schemas.job import EstimateSchema, JobPageSchema, JobSchema, JobsQuery, NewJobBody
 from api.services import Services, services
 from api.spec import Blueprint, refuse_query
-from api.submission import submit
+from api.submission import estimate, submit
 from api.waiting import preference
-from intake.job_body import JobBody
 from shared.batches import job_id as id_of_line
 from shared.errors import RendermillError
 from shared.events import JobEvent
@@ -45,13 +44,16 @@ _IDEMPOTENCY_KEY = {
 
 
 @jobs.route("", methods=["POST"])
-@jobs.body(JobBody)
+@jobs.body(NewJobBody)
+@jobs.answers(200, "What the job would cost, where `dry_run` is true.", EstimateSchema)
 @jobs.answers(201, "The finished job, where the client waited for it.", JobSchema)
 @jobs.answers(202, "The job was accepted.", JobSchema)
-@jobs.refuses(400, 401, 413, 415, 422, 503)
+@jobs.refuses(400, 401, 402, 413, 415, 422, 429, 503)
 @jobs.describes(summary="Hand in a job", parameters=[_PREFER, _IDEMPOTENCY_KEY])
 def create_job(body: dict[str, Any]) -> Response:
     refuse_query()
+    if body.pop("dry_run", None):
+        return json_response(estimate(body))
     farm = services()
     preferred = preference()
     submitted = submit(body)

@@ -64,6 +64,7 @@ def _view(farm: Services, model: Model) -> dict[str, Any]:
         "aliases": _aliases(farm, model),
         "parameters": _parameters(model),
         "negative_prompt_cost": _NEGATIVE_PROMPT_COST.get(model.guidance.kind),
+        "price": float(model.price),
         "batch_limit": model.batch_limit,
         "live_workers": farm.worker_count.serving(model.id),
     }

@@ -8,10 +8,19 @@ from marshmallow import Schema, ValidationError, fields
 
 from api.schemas.fields import QueryInt
 from api.schemas.image import ImageSchema
-from intake.fields import Text
+from intake.fields import Bool, Text
+from intake.job_body import JobBody
 from intake.strict import Strict
 from shared.errors import FAILURES
 from shared.jobs import JobStatus, Priority, Stage
+
+
+class NewJobBody(JobBody):
+    """A job to be rendered, or only to be estimated."""
+
+    dry_run = Bool(
+        allow_none=True, metadata={"description": "Tell price, time and position, and accept and store nothing."}
+    )
 
 
 class _Statuses(fields.List[Any]):
@@ -81,6 +90,9 @@ class JobSchema(Schema):
     model = fields.String(required=True)
     name = fields.String(required=True, allow_none=True)
     priority = fields.String(required=True, metadata={"enum": list(Priority)})
+    price = fields.Float(
+        required=True, metadata={"description": "Credits that are reserved for it, or charged; 0 once given back."}
+    )
     input = fields.Dict(required=True, metadata={"description": "The request as it was understood."})
     images = fields.List(fields.Nested(ImageSchema), required=True)
     error = fields.Nested(ErrorSchema, required=True, allow_none=True)
@@ -95,6 +107,18 @@ class JobSchema(Schema):
     webhook_url = fields.String(metadata={"format": "uri", "description": "Where it was given."})
     webhook_events = fields.List(fields.String(), metadata={"description": "What `webhook_url` is told of."})
     urls = fields.Nested(JobUrlsSchema, required=True)
+
+
+class EstimateSchema(Schema):
+    """What a job would cost, and when it would be done."""
+
+    object = fields.String(required=True, metadata={"enum": ["estimate"]})
+    price = fields.Float(required=True, metadata={"description": "Credits."})
+    estimated_s = fields.Float(required=True, metadata={"description": "Seconds until it would be done."})
+    queue_position = fields.Integer(required=True, metadata={"description": "Jobs that would be served before it."})
+    model = fields.String(required=True)
+    input = fields.Dict(required=True, metadata={"description": "The request as it was understood."})
+    warnings = fields.List(fields.String(), required=True)
 
 
 class NextLinkSchema(Schema):

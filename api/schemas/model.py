@@ -31,6 +31,7 @@ class ModelSchema(Schema):
         metadata={"description": "What a job of this model may say, with limits and defaults."},
     )
     negative_prompt_cost = fields.String(required=True, allow_none=True)
+    price = fields.Float(required=True, metadata={"description": "Credits for one step over a megapixel."})
     batch_limit = fields.Integer(required=True, metadata={"description": "Most images rendered at once."})
     live_workers = fields.Integer(required=True)
 

@@ -86,13 +86,65 @@ local function weight_of(flow)
   return weights[flow]
 end
 
+-- An account may have most jobs running at once. The flows of one that has them all are held back: they wait in their
+-- queues and lanes, but not in `flows`, so that claims neither see nor count them, however many there are.
+
+local function running(account)
+  return redis.call('ZCARD', key('jobs', account, 'running'))
+end
+
+local caps = {}
+local function cap_of(account)
+  if not caps[account] then
+    caps[account] = tonumber(redis.call('HGET', key('account', account), 'max_running') or math.huge)
+  end
+  return caps[account]
+end
+
+local function is_capped(account)
+  return cap_of(account) < math.huge and running(account) >= cap_of(account)
+end
+
+local function each_flow(account, visit)
+  for _, model in ipairs(redis.call('SMEMBERS', key('models'))) do
+    for priority in pairs(PRIORITY_WEIGHT) do
+      visit(model, account .. '/' .. priority)
+    end
+  end
+end
+
+local function hold_back(account)
+  each_flow(account, function(model, flow)
+    redis.call('ZREM', key('flows', model), flow)
+  end)
+end
+
+-- Lanes of a flow whose tags are put right when it comes back; in further ones it rides again once it has led.
+local LANES_RESTORED = 8
+
+-- It comes back at the virtual time, if that has passed it: what its cap kept from it is not made up for.
+local function let_in(account)
+  each_flow(account, function(model, flow)
+    local lanes = redis.call('ZRANGE', key('lanes', model, flow), 0, LANES_RESTORED - 1)
+    if #lanes > 0 then
+      local tag = exact(tag_of(model, flow))
+      redis.call('ZADD', key('flows', model), 'NX', tag, flow)
+      for _, lane in ipairs(lanes) do
+        redis.call('ZADD', key('lane', model, lane), 'XX', tag, flow)
+      end
+    end
+  end)
+end
+
 local function push(job)
   local queue = queue_key(job)
   local tag = exact(tag_of(job.model, job.flow))
   redis.call('ZADD', queue, job.seq, job.id)
   local head = redis.call('ZRANGE', queue, 0, 0, 'WITHSCORES')
   redis.call('ZADD', key('lanes', job.model, job.flow), head[2], job.lane)
-  redis.call('ZADD', key('flows', job.model), 'NX', tag, job.flow)
+  if not is_capped(job.account) then
+    redis.call('ZADD', key('flows', job.model), 'NX', tag, job.flow)
+  end
   redis.call('ZADD', key('lane', job.model, job.lane), 'NX', tag, job.flow)
   count(job.model, 'queued', 1)
   count(job.model, 'queued_cost', micros(job.cost))
@@ -145,6 +197,9 @@ local function move(job, status, stage, ...)
   leave(job)
   redis.call('ZREM', key('jobs', job.account, job.status), job.id)
   redis.call('ZADD', key('jobs', job.account, status), job.seq, job.id)
+  if job.status == 'running' and running(job.account) == cap_of(job.account) - 1 then
+    let_in(job.account)
+  end
   job.status, job.stage = status, stage
   redis.call('HSET', key('job', job.id), 'status', status, 'stage', stage, ...)
 end
@@ -176,6 +231,36 @@ local function add_endpoint_deliveries(job, event)
   end
 end
 
+-- Pays for a job that ends, and counts it. A job's `price`, in millionths of a credit, was taken from the balance when
+-- it was accepted, if its account had one, and is `held` until now: charged for pictures, else given back. An account
+-- whose balance was taken away meanwhile, and so need not pay, is given nothing.
+local DAY_MS = 86400000
+local USAGE_KEPT_S = 92 * 86400 -- a whole quarter
+
+local function settle(job)
+  local account, usage = key('account', job.account), key('usage', job.account, integer(math.floor(now / DAY_MS)))
+  if job.price then
+    if job.held then
+      redis.call('HINCRBY', account, 'reserved', '-' .. job.price)
+    end
+    if job.status == 'succeeded' then
+      redis.call('HINCRBY', account, 'charged', job.price)
+      redis.call('HINCRBY', usage, 'credits/' .. job.model, job.price)
+    else
+      if job.held and redis.call('HEXISTS', account, 'balance') == 1 then
+        redis.call('HINCRBY', account, 'balance', job.price)
+      end
+      redis.call('HDEL', key('job', job.id), 'price')
+    end
+    redis.call('HDEL', key('job', job.id), 'held')
+  end
+  redis.call('HINCRBY', usage, job.status .. '/' .. job.model, 1)
+  if job.status == 'succeeded' then
+    redis.call('HINCRBY', usage, 'images/' .. job.model, job.n)
+  end
+  redis.call('EXPIRE', usage, USAGE_KEPT_S)
+end
+
 local function add_deliveries(job)
   local event = WEBHOOK_EVENT[job.status]
   if string.find(job.hooks or '', event, 1, true) then
@@ -195,8 +280,8 @@ local function count_for_batch(job, status)
   redis.call('PUBLISH', key('wake'), job.batch)
 end
 
--- Makes the job terminal: record, index, event, webhook deliveries and retention in one step. `result` is JSON, or
--- nil where there is nothing to tell.
+-- Makes the job terminal: record, index, credits, event, webhook deliveries, batch and retention in one step. `result`
+-- is JSON, or nil where there is nothing to tell.
 local function finish(job, status, result)
   if status == 'succeeded' then
     job.progress = '1'
@@ -205,6 +290,7 @@ local function finish(job, status, result)
   if result then
     redis.call('SET', key('result', job.id), result)
   end
+  settle(job)
   redis.call('HINCRBY', key('finished'), status .. '/' .. job.model, 1)
   redis.call('ZADD', key('retained'), integer(now), job.id)
   local attempt = tonumber(job.attempt or 0)

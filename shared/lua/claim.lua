@@ -13,6 +13,8 @@
 -- lane, by tag again. Each job advances its flow's tag by its cost over the flow's weight. Riding along costs the
 -- others time, so a flow may ride only until it is one full batch ahead of the first flow that cannot share this
 -- batch. Where nobody else waits, nobody is held back. docs/architecture.md derives the bound on unfairness.
+--
+-- An account with as many jobs running as it may have is passed over: its flows are not in `flows`.
 
 local model, worker, limit, lease, receipt = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
 
@@ -23,6 +25,8 @@ local LOOKAHEAD = 16
 local REFRESHES = 8
 -- Jobs past their deadline that one claim may meet before it answers; the sweeper takes the rest.
 local EXPIRED_LIMIT = 64
+-- Where a flow that is held back stands in a lane, for it has no tag: behind all others, out of their way.
+local FAR = 1e300
 
 local flows = key('flows', model)
 local claimed = {}
@@ -55,6 +59,10 @@ local function take(job)
   table.insert(claimed, job)
 
   redis.call('ZADD', key('finish', model), exact(tag), job.flow)
+  if is_capped(job.account) then
+    hold_back(job.account)
+    return
+  end
   local waits = redis.call('ZADD', flows, 'XX', 'CH', exact(tag), job.flow) == 1
   local shares = redis.call('ZADD', key('lane', model, job.lane), 'XX', 'CH', exact(tag), job.flow) == 1
   if waits and not shares then
@@ -116,12 +124,14 @@ local function first_of(lane)
   local tags = redis.call('ZMSCORE', flows, unpack(names))
   local candidates, lagged = {}, false
   for i, flow in ipairs(names) do
-    local tag = tonumber(tags[i])
+    local tag = tags[i] and tonumber(tags[i]) or FAR
     if tag ~= tonumber(rows[2 * i]) then
       redis.call('ZADD', lane_flows, 'XX', exact(tag), flow)
       lagged = true
     end
-    table.insert(candidates, { flow = flow, tag = tag })
+    if tag < FAR then
+      table.insert(candidates, { flow = flow, tag = tag })
+    end
   end
   table.sort(candidates, function(a, b)
     if a.tag ~= b.tag then

@@ -1,6 +1,10 @@
--- Where a queued job stands. Reads only.
+-- Where a queued job stands, or one would that were accepted now. Reads only.
 --
--- ARGV[1]  job id
+-- ARGV[1]  job id, or '' for a job that is not accepted yet; then
+-- ARGV[2]  its model
+-- ARGV[3]  its account
+-- ARGV[4]  its priority
+-- ARGV[5]  its cost
 --
 -- Answers {jobs that will be served before it, estimated; predicted seconds of work of those jobs and its own, as a
 -- string; measured rate as a string}, or {-1} where it waits in no queue.
@@ -13,7 +17,12 @@
 -- Mostly some hundred commands, for this is asked whenever a job is looked at.
 local FLOWS_SEEN, LANES_SEEN = 48, 8
 
-local job = read_job(ARGV[1])
+local job
+if ARGV[1] ~= '' then
+  job = read_job(ARGV[1])
+else
+  job = { status = 'queued', model = ARGV[2], flow = ARGV[3] .. '/' .. ARGV[4], cost = ARGV[5], seq = '+inf' }
+end
 if not job or job.status ~= 'queued' or job.stage == 'retrying' then
   return { -1 }
 end
@@ -22,6 +31,9 @@ end
 local function backlog_of(flow, most)
   local lanes_key = key('lanes', job.model, flow)
   local lanes = redis.call('ZRANGE', lanes_key, 0, LANES_SEEN - 1)
+  if #lanes == 0 then
+    return 0, tonumber(job.cost)
+  end
   local all, cost, below = 0, 0, 0
   for _, lane in ipairs(lanes) do
     local queue = key('queue', job.model, flow, lane)
@@ -59,10 +71,12 @@ for i = 1, #flows, 2 do
   end
 end
 if seen > 0 then
-  local share = (redis.call('ZCOUNT', key('flows', job.model), '-inf', exact(served_at)) - 1) / seen
+  local own = redis.call('ZSCORE', key('flows', job.model), job.flow) and 1 or 0
+  local share = (redis.call('ZCOUNT', key('flows', job.model), '-inf', exact(served_at)) - own) / seen
   ahead, work = ahead + others * share, work + others_work * share
 end
 
 local state = redis.call('HMGET', key('model', job.model), 'queued', 'rate')
-ahead = math.min(tonumber(state[1]) - 1, math.floor(ahead + 0.5))
+local others_queued = tonumber(state[1] or 0) - (ARGV[1] ~= '' and 1 or 0)
+ahead = math.min(others_queued, math.floor(ahead + 0.5))
 return { ahead, exact(work + tonumber(job.cost)), state[2] or '1' }

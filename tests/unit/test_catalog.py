@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import tomllib
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -87,11 +88,19 @@ def test_lightning_runs_its_four_steps_and_nothing_else(shipped: Catalog) -> Non
         ({"guidance": {"kind": "strict", "default": 1, "max": 2}}, "strict"),
         ({"size": {"default": 1024}}, "missing"),
         ({"id": "a:b"}, "must not contain"),
+        ({"price": -1}, "price"),
+        ({"price": "much"}, "price"),
+        ({"price": "nan"}, "price"),
     ],
 )
 def test_a_wrong_entry_is_refused_by_name(table: dict[str, Any], change: dict[str, Any], complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
         Model.from_table(table | change)
+
+
+@pytest.mark.parametrize("price", [0.1, "0.1"])
+def test_a_price_is_the_decimal_that_was_written(table: dict[str, Any], price: object) -> None:
+    assert Model.from_table(table | {"price": price}).price == Decimal("0.1")
 
 
 def test_a_missing_key_is_named(table: dict[str, Any]) -> None:

@@ -9,9 +9,8 @@ from typing import Any
 import httpx
 import pytest
 
-from client import ApiError, Client, Unreachable, WaitTimeout
+from client import ApiError, Client, Unreachable, WaitTimeout, retry
 from client import client as client_module
-from client import retry
 
 Handler = Callable[[httpx.Request], httpx.Response]
 

@@ -91,7 +91,7 @@ def test_a_forgotten_job_leaves_only_the_memory_of_its_id(redis: Redis) -> None:
     assert scheduler.complete(lease, images=images, result={"images": ["image_1"]}, render_s=None)
     assert Script(redis, "forget")(job.id, 60, "image_1") == 1
     left = {name.removeprefix("rm:").split(":")[0] for name in redis.keys("rm:*")}
-    assert left == {"gone", "model", "models", "seq", "finished", "receipt"}
+    assert left == {"gone", "model", "models", "seq", "finished", "usage", "receipt"}
     assert sorted(redis.keys("rm:gone:*")) == [f"rm:gone:{'image_1'}", f"rm:gone:{job.id}"]
     assert all(redis.ttl(name) > 0 for name in redis.keys("rm:gone:*") + redis.keys("rm:receipt:*"))
 

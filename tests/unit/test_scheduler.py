@@ -70,16 +70,16 @@ def test_more_jobs_than_one_script_call_takes_are_all_accepted_in_order(schedule
 
 def test_a_repeated_idempotency_key_gives_the_job_first_made_under_it(scheduler: Scheduler) -> None:
     first, second = new_job(), new_job()
-    assert scheduler.enqueue_once(first, key="k", fingerprint="f", remember_s=60) == first.id
-    assert scheduler.enqueue_once(second, key="k", fingerprint="f", remember_s=60) == first.id
+    assert scheduler.accept(first, key="k", fingerprint="f", remember_s=60).id == first.id
+    assert scheduler.accept(second, key="k", fingerprint="f", remember_s=60).id == first.id
     assert scheduler.queued() == {MODEL: 1}
     assert scheduler.replayed("alice", "k", "f") == first.id
 
 
 def test_an_idempotency_key_with_another_body_is_refused(scheduler: Scheduler) -> None:
-    scheduler.enqueue_once(new_job(), key="k", fingerprint="f", remember_s=60)
+    scheduler.accept(new_job(), key="k", fingerprint="f", remember_s=60)
     with pytest.raises(RendermillError, match="idempotency_mismatch"):
-        scheduler.enqueue_once(new_job(), key="k", fingerprint="other", remember_s=60)
+        scheduler.accept(new_job(), key="k", fingerprint="other", remember_s=60)
     with pytest.raises(RendermillError, match="idempotency_mismatch"):
         scheduler.replayed("alice", "k", "other")
     assert scheduler.queued() == {MODEL: 1}
@@ -87,16 +87,16 @@ def test_an_idempotency_key_with_another_body_is_refused(scheduler: Scheduler) -
 
 def test_an_idempotency_key_belongs_to_its_account(scheduler: Scheduler) -> None:
     jobs = [new_job("alice"), new_job("bob")]
-    made = [scheduler.enqueue_once(job, key=HOSTILE, fingerprint="f", remember_s=60) for job in jobs]
+    made = [scheduler.accept(job, key=HOSTILE, fingerprint="f", remember_s=60).id for job in jobs]
     assert made == [job.id for job in jobs]
 
 
 def test_an_idempotency_key_is_forgotten_after_its_time(redis: Redis, scheduler: Scheduler) -> None:
-    scheduler.enqueue_once(new_job(), key="k", fingerprint="f", remember_s=60)
+    scheduler.accept(new_job(), key="k", fingerprint="f", remember_s=60)
     assert 59_000 < redis.pttl("rm:idempotency:alice:k") <= 60_000
     redis.delete("rm:idempotency:alice:k")
     assert scheduler.replayed("alice", "k", "f") is None
-    scheduler.enqueue_once(new_job(), key="k", fingerprint="other", remember_s=60)
+    scheduler.accept(new_job(), key="k", fingerprint="other", remember_s=60)
     assert scheduler.queued() == {MODEL: 2}
 
 

@@ -118,14 +118,14 @@ class SchedulerMachine(RuleBasedStateMachine):
         first = self.keys.get((account, key))
         if first and first[0] != fingerprint:
             with pytest.raises(RendermillError) as refused:
-                self.scheduler.enqueue_once(job, key=key, fingerprint=fingerprint, remember_s=3600)
+                self.scheduler.accept(job, key=key, fingerprint=fingerprint, remember_s=3600)
             assert refused.value.code == "idempotency_mismatch"
             return multiple()
-        made = self.scheduler.enqueue_once(job, key=key, fingerprint=fingerprint, remember_s=3600)
+        made = self.scheduler.accept(job, key=key, fingerprint=fingerprint, remember_s=3600)
         if first:
-            assert made == first[1]
+            assert (made.id, made.replayed) == (first[1], True)
             return multiple()
-        assert made == job.id
+        assert (made.id, made.replayed) == (job.id, False)
         self.keys[account, key] = (fingerprint, job.id)
         self._accepted(job)
         return job.id

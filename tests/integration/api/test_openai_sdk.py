@@ -12,6 +12,8 @@ import pytest
 from openai import OpenAI
 from PIL import Image
 
+from shared.accounts import Accounts
+from shared.limits import AccountLimits, Rate
 from tests.integration.api.conftest import Farm
 from tests.unit.api import pictures
 
@@ -144,3 +146,24 @@ def test_a_failed_render_is_not_sent_again_by_the_sdk(live: Farm) -> None:
         patient.images.generate(prompt="fail: model_unavailable")
     listed = httpx.get(f"{live.url}/v1/jobs?status=failed&limit=100", headers={"x-api-key": live.key}).json()["data"]
     assert [job["input"]["prompt"] for job in listed].count("fail: model_unavailable") == 1
+
+
+def test_a_request_too_many_is_the_sdks_rate_limit_error(live: Farm) -> None:
+    limits = AccountLimits(live.redis)
+    key = Accounts(live.redis).create_key("limited")
+    limits.set_rate("limited", Rate(1, 3600))
+    with OpenAI(api_key=key, base_url=f"{live.url}/v1", max_retries=0) as client:
+        client.images.generate(prompt="a cat", size="256x256")
+        with pytest.raises(openai.RateLimitError) as refused:
+            client.images.generate(prompt="a cat", size="256x256")
+    assert refused.value.code == "rate_limit_exceeded"
+    assert int(refused.value.response.headers["retry-after"]) > 3000
+    assert '"requests";r=0' in refused.value.response.headers["ratelimit"]
+
+
+def test_the_sdk_waits_as_long_as_it_is_told_and_gets_its_picture(live: Farm) -> None:
+    key = Accounts(live.redis).create_key("patient")
+    AccountLimits(live.redis).set_rate("patient", Rate(1, 1))
+    with OpenAI(api_key=key, base_url=f"{live.url}/v1", max_retries=3) as client:
+        answers = [client.images.generate(prompt="a cat", size="256x256") for _ in range(3)]
+    assert all(answer.data for answer in answers)
