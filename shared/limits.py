@@ -125,18 +125,16 @@ class Standing:
 
 
 class Refused(RendermillError):
-    """Jobs that a limit stands against; none of them was accepted. `standing` says how near the others are."""
+    """A job that a limit stands against, and those after it. `standing` says how near the others are."""
 
-    def __init__(self, verdict: str, detail: str, standing: Standing, price: int) -> None:
+    def __init__(self, verdict: str, detail: str, standing: Standing) -> None:
         self.standing = standing
-        words, retry_s, extra = _explained(verdict, detail, standing, price)
+        words, retry_s, extra = _explained(verdict, detail, standing)
         headers = {} if retry_s is None else {"Retry-After": str(retry_s)}
         super().__init__(verdict, words, headers=headers, **extra)
 
 
-def _explained(
-    verdict: str, detail: str, standing: Standing, price: int
-) -> tuple[str, int | None, dict[str, list[str] | float]]:
+def _explained(verdict: str, detail: str, standing: Standing) -> tuple[str, int | None, dict[str, list[str] | float]]:
     """What a verdict of `enqueue.lua` says to the client: words, seconds to wait, members of the problem document."""
     match verdict:
         case "rate_limited":
@@ -152,7 +150,7 @@ def _explained(
         case "queue_full":
             return "The farm has more jobs than it should take on. Try again in a while.", _QUEUE_RETRY_S, {}
         case _:
-            needed, balance = credits_of(price), credits_of(int(detail))
+            needed, balance = (credits_of(int(amount)) for amount in detail.split())
             words = f"This costs {needed:,.6g} credits, and the balance is {balance:,.6g}."
             return words, None, {"price": needed, "balance": balance}
 

@@ -138,17 +138,17 @@ class Scheduler:
     def enqueue(self, account: str, jobs: Sequence[NewJob], batch: BatchClaim | None = None) -> None:
         """Accept jobs of one account. Any number of them; repeating a call with the same ids changes nothing.
 
-        They are not held to the account's rate of requests. Raises Refused where another limit stands against some of
-        them: those before may have been accepted, and the same call can be made again later. Raises BatchLost where
-        `batch`, to which they belong, was taken over by another worker.
+        They are not held to the account's rate of requests. Raises Refused where another limit stands against one of
+        them: those before it are accepted, and the same call goes on there when it is made again later. Raises
+        BatchLost where `batch`, to which they belong, was taken over by another worker.
         """
         held = (batch.id, batch.fence) if batch else ("", "")
         for start in range(0, len(jobs), _ENQUEUE_CHUNK):
-            chunk = jobs[start : start + _ENQUEUE_CHUNK]
-            answer = self._enqueue(account, "", "", 0, 0, self._max_queued, "", *held, *_flatten(chunk))
+            chunk = _flatten(jobs[start : start + _ENQUEUE_CHUNK])
+            answer = self._enqueue(account, "", "", 0, 0, self._max_queued, "", *held, *chunk)
             if answer[0] == "lost":
                 raise BatchLost(held[0])
-            self._verdict(chunk, answer)
+            self._verdict(answer)
 
     def replayed(self, account: str, key: str, fingerprint: str) -> str | None:
         """The id of the job that `accept` made under the key before, or None for a new key.
@@ -179,14 +179,14 @@ class Scheduler:
             case "replayed":
                 return Accepted(str(answer[1]), replayed=True, standing=None)
             case _:
-                return Accepted(job.id, replayed=False, standing=self._verdict([job], answer))
+                return Accepted(job.id, replayed=False, standing=self._verdict(answer))
 
     @staticmethod
-    def _verdict(jobs: Sequence[NewJob], answer: Sequence[str]) -> Standing:
+    def _verdict(answer: Sequence[str]) -> Standing:
         verdict, detail, *row = answer
         standing = Standing.from_answer(row)
         if verdict != "accepted":
-            raise Refused(verdict, detail, standing, sum(job.price for job in jobs))
+            raise Refused(verdict, detail, standing)
         return standing
 
     def cancel(self, job_id: str, account: str) -> JobStatus:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from marshmallow import Schema, fields
 
 from api.schemas.fields import QueryInt
+from intake.strict import Strict
 from shared.usage import DAYS_KEPT
 
 _CREDITS = "Credits; at most six decimal places."
 
 
-class AccountQuery(Schema):
+class AccountQuery(Strict):
     days = QueryInt(min=1, max=DAYS_KEPT, load_default=30, metadata={"description": "How many days of usage."})
 
 

@@ -1,4 +1,4 @@
--- Accepts jobs, all of one account, or none of them where a limit stands against it.
+-- Accepts jobs, all of one account: in their order, as many as its limits and the farm's have room for.
 --
 -- ARGV[1]  account
 -- ARGV[2]  idempotency key, or '' (then there is one job only)
@@ -19,7 +19,8 @@
 -- request, or a verdict with its detail and where the account stands: requests of its rate, milliseconds of its rate,
 -- requests left, milliseconds until all are back, most queued jobs, queued jobs, each '' where there is no such limit.
 -- Verdicts are 'accepted', 'rate_limited' (detail: milliseconds until the next request), 'queue_full_account',
--- 'queue_full' and 'insufficient_credits' (detail: the balance).
+-- 'queue_full' and 'insufficient_credits' (detail: price of the first job that was not accepted, and the balance). With
+-- any but the first, jobs that had room were accepted all the same.
 
 local FIRST, FIELDS = 10, 10
 local SAME_MS = 1000 -- deadlines as close as this are the same
@@ -45,11 +46,10 @@ if remembered then
   end
 end
 
-local fresh, price = {}, 0
+local fresh = {}
 for at = FIRST, #ARGV, FIELDS do
   if redis.call('EXISTS', key('job', ARGV[at])) == 0 then
     table.insert(fresh, at)
-    price = price + tonumber(ARGV[at + 8])
   end
 end
 
@@ -89,14 +89,31 @@ end
 if rate and filling + requests * period / rate > period + HAIR then
   return verdict('rate_limited', integer(math.ceil(filling + requests * period / rate - period)))
 end
-if most_queued and redis.call('ZCARD', key('jobs', account, 'queued')) + #fresh > tonumber(most_queued) then
-  return verdict('queue_full_account')
+
+-- How many of them have room, what they cost, and what stands against the next one.
+local room, price, word, detail = #fresh, 0, 'accepted', nil
+local function bound(most, queued, refusal)
+  if queued + room > most then
+    room, word = math.max(0, most - queued), refusal
+  end
 end
-if tonumber(ARGV[6]) > 0 and queued_in_farm() + #fresh > tonumber(ARGV[6]) then
-  return verdict('queue_full')
+if most_queued then
+  bound(tonumber(most_queued), redis.call('ZCARD', key('jobs', account, 'queued')), 'queue_full_account')
 end
-if balance and price > tonumber(balance) then
-  return verdict('insufficient_credits', balance)
+if tonumber(ARGV[6]) > 0 then
+  bound(tonumber(ARGV[6]), queued_in_farm(), 'queue_full')
+end
+for i = 1, room do
+  local next_price = tonumber(ARGV[fresh[i] + 8])
+  if balance and price + next_price > tonumber(balance) then
+    room, word = i - 1, 'insufficient_credits'
+    detail = integer(next_price) .. ' ' .. integer(tonumber(balance) - price)
+    break
+  end
+  price = price + next_price
+end
+if room == 0 then
+  return verdict(word, detail)
 end
 
 if rate and requests > 0 then
@@ -112,7 +129,7 @@ if remembered then
   redis.call('PEXPIRE', remembered, ARGV[4])
 end
 
-local seq = redis.call('INCRBY', key('seq'), #fresh) - #fresh
+local seq = redis.call('INCRBY', key('seq'), room) - room
 local function accept(at)
   local job = {
     id = ARGV[at], account = account, model = ARGV[at + 1], lane = ARGV[at + 2], priority = ARGV[at + 3],
@@ -149,8 +166,8 @@ local function accept(at)
   push(job)
 end
 
-for _, at in ipairs(fresh) do
+for i = 1, room do
   seq = seq + 1
-  accept(at)
+  accept(fresh[i])
 end
-return verdict('accepted')
+return verdict(word, detail)

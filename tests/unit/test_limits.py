@@ -162,15 +162,29 @@ def test_a_refused_request_leaves_its_idempotency_key_unused(scheduler: Schedule
 
 def test_so_many_jobs_of_an_account_may_wait(scheduler: Scheduler, limits: AccountLimits) -> None:
     limits.set_max_queued("alice", 3)
-    scheduler.enqueue("alice", [new_job(), new_job()])
-    refused = refusal(lambda: scheduler.enqueue("alice", [new_job(), new_job()]))
-    assert (refused.code, refused.standing.queued) == ("queue_full_account", 2)
+    jobs = [new_job() for _ in range(5)]
+    refused = refusal(lambda: scheduler.enqueue("alice", jobs))
+    assert (refused.code, refused.standing.queued) == ("queue_full_account", 3)
     assert refused.headers["Retry-After"]
-    scheduler.accept(new_job())
     refusal(lambda: scheduler.accept(new_job()))
     scheduler.claim(new_job().request.model, "w", max_images=1)
     scheduler.accept(new_job())
     scheduler.enqueue("bob", [new_job("bob") for _ in range(5)])
+
+
+def test_a_batch_that_had_no_room_goes_on_where_it_was(
+    redis: Redis, scheduler: Scheduler, limits: AccountLimits
+) -> None:
+    limits.set_max_queued("alice", 3)
+    jobs = [new_job() for _ in range(8)]
+    taken: list[str] = []
+    for _ in range(2):
+        refusal(lambda: scheduler.enqueue("alice", jobs))
+        taken += [lease.id for lease in scheduler.claim(jobs[0].request.model, "w", max_images=3).leases]
+    scheduler.enqueue("alice", jobs)
+    taken += [lease.id for lease in scheduler.claim(jobs[0].request.model, "w", max_images=3).leases]
+    assert taken == [job.id for job in jobs]
+    assert redis.get("rm:seq") == "8"
 
 
 def test_the_farm_as_a_whole_may_be_full(redis: Redis) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
 from typing import Any, cast
 
 import pytest
@@ -54,16 +55,17 @@ class LimitsMachine(RuleBasedStateMachine):
     def enqueue(self, account: str, wanted: list[dict[str, Any]], lossy: bool) -> None:
         self.lossy.losing = lossy
         new = [new_job(account, **shape) for shape in wanted]
-        price = sum(job.price for job in new)
-        short = account == "alice" and price > (self.limits.balance("alice").available or 0)
-        if short:
+        left = self.limits.balance(account).available
+        prices = list(accumulate(job.price for job in new))
+        room = len(new) if left is None else sum(price <= left for price in prices)
+        if room < len(new):
             with pytest.raises(Refused) as refused:
                 self.scheduler.enqueue(account, new)
             assert refused.value.code == "insufficient_credits"
-            assert not any(self.redis.exists(f"rm:job:{job.id}") for job in new)
-            return
-        self.scheduler.enqueue(account, new)
-        self.jobs += new
+        else:
+            self.scheduler.enqueue(account, new)
+        assert [bool(self.redis.exists(f"rm:job:{job.id}")) for job in new] == [at < room for at in range(len(new))]
+        self.jobs += new[:room]
 
     @rule(account=accounts, cap=st.sampled_from([None, 0, 1, 2]), lossy=st.booleans())
     def change_the_cap(self, account: str, cap: int | None, lossy: bool) -> None:
