@@ -37,7 +37,7 @@ class Once:
     def of_request(cls, body: Mapping[str, Any], settings: Settings) -> Self:
         """Raises RequestInvalid for a key that cannot be read."""
         fingerprint = _fingerprint(body)
-        if (key := idempotency_key()) is not None:
+        if (key := _idempotency_key()) is not None:
             return cls(key, fingerprint, settings.idempotency_s, anew=False)
         retries = request.headers.get(_RETRY_COUNT, "")
         if settings.retry_window_s > 0 and retries.isascii() and retries.isdigit():
@@ -49,7 +49,7 @@ def _route() -> str:
     return request.path.rstrip("/")
 
 
-def idempotency_key() -> str | None:
+def _idempotency_key() -> str | None:
     """The key under which the request is remembered for its account: its route's and its own."""
     given = request.headers.get("Idempotency-Key")
     if given is None:

@@ -190,8 +190,11 @@ class Batches:
         key: str = "",
         fingerprint: str = "",
         remember_s: float = 0.0,
+        anew: bool = False,
     ) -> tuple[str, bool]:
         """Accept a batch, unless the account used the idempotency `key` before; its id, and whether it was known.
+
+        With `anew` an earlier use of the key is forgotten instead.
 
         Raises RendermillError `idempotency_mismatch` where the key was used with another fingerprint, and `not_found`
         where the account has no such file for batches.
@@ -199,7 +202,8 @@ class Batches:
         fields = {"endpoint": endpoint, "window": window, "priority": priority.value, "metadata": json.dumps(metadata)}
         flat = [text for pair in fields.items() for text in pair]
         window_ms, remember_ms = round(window_s * 1000), round(remember_s * 1000)
-        answer = self._create(new_id("batch"), account, input_file, window_ms, key, fingerprint, remember_ms, *flat)
+        once = (key, fingerprint, remember_ms, "1" if anew else "")
+        answer = self._create(new_id("batch"), account, input_file, window_ms, *once, *flat)
         match answer[0]:
             case "mismatch":
                 raise RendermillError("idempotency_mismatch", "This Idempotency-Key came with another body before.")

@@ -142,12 +142,12 @@ class Scheduler:
         them: those before it are accepted, and the same call goes on there when it is made again later. Raises
         BatchLost where `batch`, to which they belong, was taken over by another worker.
         """
-        batch_id, fence = (batch.id, batch.fence) if batch else ("", "")
+        held = (batch.id, batch.fence) if batch else ("", "")
         for start in range(0, len(jobs), _ENQUEUE_CHUNK):
             chunk = _flatten(jobs[start : start + _ENQUEUE_CHUNK])
-            answer = self._enqueue(account, "", "", 0, 0, self._max_queued, "", batch_id, fence, *chunk)
+            answer = self._enqueue(account, "", "", 0, 0, self._max_queued, "", *held, *chunk)
             if answer[0] == "lost":
-                raise BatchLost(batch_id)
+                raise BatchLost(held[0])
             self._verdict(answer)
 
     def replayed(self, account: str, key: str, fingerprint: str) -> str | None:

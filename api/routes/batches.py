@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from itertools import chain
 from typing import Any
 
-from flask import Response, json, request
+from flask import Response, request
 
 from api.archives import archive
 from api.auth import account
@@ -15,7 +14,7 @@ from api.batch_events import follow
 from api.dialects.openai_errors import ERROR_SCHEMA
 from api.event_stream import event_stream, hold_place
 from api.http import json_response
-from api.idempotency import idempotency_key
+from api.idempotency import Once
 from api.schemas.batch import BatchBody, BatchesQuery, BatchPageSchema, BatchSchema, window_s
 from api.schemas.file import list_of
 from api.services import Services, services
@@ -37,8 +36,7 @@ _BINARY = {"type": "string", "format": "binary"}
 @batches.describes(summary="Hand in a batch")
 def create_batch(body: dict[str, Any]) -> Response:
     farm = services()
-    key = idempotency_key()
-    fingerprint = hashlib.sha256(json.dumps([request.path, body], sort_keys=True).encode()).hexdigest()
+    once = Once.of_request(body, farm.settings)
     window = body["completion_window"]
     batch_id, replayed = farm.batches.create(
         account(),
@@ -49,9 +47,10 @@ def create_batch(body: dict[str, Any]) -> Response:
         # Who hands in thousands at once can wait: whoever waits at a screen is not to feel it.
         priority=Priority(body.get("priority") or Priority.LOW),
         metadata=body.get("metadata"),
-        key=key or "",
-        fingerprint=fingerprint,
-        remember_s=farm.settings.idempotency_s,
+        key=once.key,
+        fingerprint=once.fingerprint,
+        remember_s=once.remember_s,
+        anew=once.anew,
     )
     farm.wake_batches()
     headers = {"Idempotent-Replayed": "true"} if replayed else None

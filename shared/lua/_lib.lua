@@ -231,25 +231,6 @@ local function add_endpoint_deliveries(job, event)
   end
 end
 
-local function add_deliveries(job)
-  local event = WEBHOOK_EVENT[job.status]
-  if string.find(job.hooks or '', event, 1, true) then
-    add_delivery(job, event, '')
-  end
-  add_endpoint_deliveries(job, event)
-end
-
--- Counts a finished job for its batch, which is due to be finalized when this was the last.
-local function count_for_batch(job, status)
-  local batch = key('batch', job.batch)
-  redis.call('HINCRBY', batch, 'jobs_' .. status, 1)
-  local open = redis.call('HINCRBY', batch, 'open', -1)
-  if open == 0 and redis.call('HEXISTS', batch, 'ingested') == 1 then
-    redis.call('ZADD', key('batches_due'), integer(now), job.batch)
-  end
-  redis.call('PUBLISH', key('wake'), job.batch)
-end
-
 -- Pays for a job that ends, and counts it. A job's `price`, in millionths of a credit, was taken from the balance when
 -- it was accepted, if its account had one, and is `held` until now: charged for pictures, else given back. An account
 -- whose balance was taken away meanwhile, and so need not pay, is given nothing.
@@ -280,8 +261,27 @@ local function settle(job)
   redis.call('EXPIRE', usage, USAGE_KEPT_S)
 end
 
--- Makes the job terminal: record, index, credits, event, webhook deliveries and retention in one step. `result` is
--- JSON, or nil where there is nothing to tell.
+local function add_deliveries(job)
+  local event = WEBHOOK_EVENT[job.status]
+  if string.find(job.hooks or '', event, 1, true) then
+    add_delivery(job, event, '')
+  end
+  add_endpoint_deliveries(job, event)
+end
+
+-- Counts a finished job for its batch, which is due to be finalized when this was the last.
+local function count_for_batch(job, status)
+  local batch = key('batch', job.batch)
+  redis.call('HINCRBY', batch, 'jobs_' .. status, 1)
+  local open = redis.call('HINCRBY', batch, 'open', -1)
+  if open == 0 and redis.call('HEXISTS', batch, 'ingested') == 1 then
+    redis.call('ZADD', key('batches_due'), integer(now), job.batch)
+  end
+  redis.call('PUBLISH', key('wake'), job.batch)
+end
+
+-- Makes the job terminal: record, index, credits, event, webhook deliveries, batch and retention in one step. `result`
+-- is JSON, or nil where there is nothing to tell.
 local function finish(job, status, result)
   if status == 'succeeded' then
     job.progress = '1'

@@ -7,7 +7,8 @@
 -- ARGV[5]  idempotency key, or ''
 -- ARGV[6]  fingerprint of the request under that key
 -- ARGV[7]  milliseconds for which the key is remembered
--- ARGV[8…] further fields of the record, names and values in turn
+-- ARGV[8]  '1' where an earlier use of the idempotency key is forgotten
+-- ARGV[9…] further fields of the record, names and values in turn
 --
 -- Answers {'created', id}, {'replayed', id of the batch first made under the key}, {'mismatch'} where the key was used
 -- for another request, or {'no_file'} where the account has no such file for batches.
@@ -20,7 +21,7 @@ end
 local remembered = key('idempotent_batch', account, ARGV[5])
 if ARGV[5] ~= '' then
   local first = redis.call('HMGET', remembered, 'fingerprint', 'batch')
-  if first[1] then
+  if first[1] and ARGV[8] ~= '1' then
     return first[1] == ARGV[6] and { 'replayed', first[2] } or { 'mismatch' }
   end
 end
@@ -34,7 +35,7 @@ if ARGV[5] ~= '' then
 end
 redis.call('HSET', name, 'account', account, 'file', file, 'status', 'validating', 'created', integer(now),
   'expires', integer(now + tonumber(ARGV[4])), 'offset', 0, 'line', 0, 'total', 0, 'bad', 0, 'open', 0, 'fence', 0,
-  unpack(ARGV, 8))
+  unpack(ARGV, 9))
 redis.call('ZADD', key('batches', account), redis.call('INCR', key('seq')), id)
 redis.call('SADD', key('file_users', file), id)
 redis.call('ZADD', key('batches_due'), integer(now), id)

@@ -15,8 +15,8 @@
 -- A job whose id is known already is left alone, so a call whose answer was lost may be made again: what was accepted
 -- is neither counted nor paid for twice.
 --
--- Answers {'replayed', id of the job first made under the key}, {'mismatch'} where the key was used for another
--- request, {'lost'} where another worker has the batch, or a verdict with its detail and where the account stands: requests of its rate, milliseconds of its rate,
+-- Answers {'lost'} where another worker has the batch, {'replayed', id of the job first made under the key}, {'mismatch'} where the key was used for another
+-- request, or a verdict with its detail and where the account stands: requests of its rate, milliseconds of its rate,
 -- requests left, milliseconds until all are back, most queued jobs, queued jobs, each '' where there is no such limit.
 -- Verdicts are 'accepted', 'rate_limited' (detail: milliseconds until the next request), 'queue_full_account',
 -- 'queue_full' and 'insufficient_credits' (detail: price of the first job that was not accepted, and the balance). With
@@ -159,6 +159,7 @@ local function accept(at)
   end
   if batch ~= '' then
     redis.call('HSET', key('job', job.id), 'batch', batch)
+    redis.call('HINCRBY', key('batch', batch), 'open', 1)
   end
   redis.call('ZADD', key('jobs', account, 'queued'), job.seq, job.id)
   redis.call('SADD', key('models'), job.model)
@@ -168,8 +169,5 @@ end
 for i = 1, room do
   seq = seq + 1
   accept(fresh[i])
-end
-if batch ~= '' then
-  redis.call('HINCRBY', key('batch', batch), 'open', room)
 end
 return verdict(word, detail)
