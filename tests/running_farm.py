@@ -64,6 +64,7 @@ class RunningFarm:
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 text=True,
+                preexec_fn=_hear_ctrl_c,
             )
         assert self._up.stdout is not None
         line = self._up.stdout.readline()
@@ -118,7 +119,16 @@ class RunningFarm:
             return 0
         with up:
             up.send_signal(signum)
-            return up.wait(timeout=STOP_S)
+            try:
+                return up.wait(timeout=STOP_S)
+            except subprocess.TimeoutExpired:
+                up.kill()
+                raise
+
+
+def _hear_ctrl_c() -> None:
+    """Tests that a shell runs in the background inherit an ignored SIGINT; who presses Ctrl-C has no such shell."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @contextmanager
