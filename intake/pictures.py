@@ -57,24 +57,23 @@ def is_animated(picture: Image.Image) -> bool:
 
 def as_rgb(picture: Image.Image) -> Image.Image:
     """Upright, 8 bits a channel, without transparency: what lies under it is shown on white."""
-    upright = _eight_bit(ImageOps.exif_transpose(picture))
-    if not upright.has_transparency_data:
-        return upright.convert("RGB")
-    rgba = upright.convert("RGBA")
-    canvas = Image.new("RGBA", rgba.size, "white")
-    canvas.alpha_composite(rgba)
-    return canvas.convert("RGB")
+    return _flattened(picture, "white").convert("RGB")
 
 
 def as_mask(picture: Image.Image) -> Image.Image:
     """A grey picture whose white is to be repainted; what is transparent counts as black."""
+    return _flattened(picture, "black").convert("L")
+
+
+def _flattened(picture: Image.Image, background: str) -> Image.Image:
+    """Upright, 8 bits a channel, with the background where it is transparent."""
     upright = _eight_bit(ImageOps.exif_transpose(picture))
     if not upright.has_transparency_data:
-        return upright.convert("L")
+        return upright
     rgba = upright.convert("RGBA")
-    canvas = Image.new("RGBA", rgba.size, "black")
+    canvas = Image.new("RGBA", rgba.size, background)
     canvas.alpha_composite(rgba)
-    return canvas.convert("L")
+    return canvas
 
 
 def as_mask_by_transparency(picture: Image.Image) -> Image.Image:
