@@ -1,7 +1,7 @@
 """Who is asking: an API key in `Authorization: Bearer` or `x-api-key`.
 
-Every route asks for a key unless its view is marked `public`. Keys are looked up each time, so a revoked one stops
-to work at once.
+Every route asks for a key unless its view is marked `public`. A process remembers for a second whose a valid key is, so
+a revoked one stops to work within that time.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def _authenticate() -> None:
     ):
         return
     key = _key()
-    found = services().accounts.account_of(key) if key else None
+    found = services().known_keys.account_of(key) if key else None
     if found is None:
         what = "This API key is not valid." if key else "An API key is needed."
         raise RendermillError(

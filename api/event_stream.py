@@ -10,6 +10,8 @@ from flask import Response, json, stream_with_context
 from api.services import services
 from shared.errors import RendermillError
 
+#: A stream ends after this long; clients come back with `Last-Event-ID` by themselves.
+STREAM_S = 3600.0
 #: A line that clients pass over; it keeps proxies from closing, and finds clients that are gone.
 HEARTBEAT = ": still here\n\n"
 

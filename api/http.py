@@ -1,9 +1,11 @@
-"""Small things that every answer has: an id, sensible headers, compact JSON."""
+"""Small things of answers: an id, sensible headers, compact JSON, bodies that come in pieces."""
 
 from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
 from flask import Flask, Response, g, json, request
@@ -53,3 +55,8 @@ def tagged_json(data: Any) -> Response:
     response.headers["Cache-Control"] = "private, no-cache"
     response.make_conditional(request)
     return response
+
+
+def begun(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """The pieces of an answer, the first read already: once it has gone out, it is too late to answer with an error."""
+    return chain([next(pieces, b"")], pieces)

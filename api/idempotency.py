@@ -21,13 +21,23 @@ _RETRY_COUNT = "X-Stainless-Retry-Count"
 _OWN = '"'
 
 
+#: The header, for the specification.
+IDEMPOTENCY_KEY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+    "description": "The same key with the same body gives what it gave at first; with another body it is refused.",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Once:
-    """Under which key the current request makes a job, and makes no other when it is repeated."""
+    """Under which key the current request makes a job, batch or file, and makes no other when it is repeated."""
 
-    #: Empty where every request makes a job.
+    #: Empty where every request makes one.
     key: str
-    #: The same for the same request: what was asked of which route, whatever the order of the fields.
+    #: The same for the same request: what was asked of which route, whatever the order of the fields. Empty where the
+    #: key is.
     fingerprint: str
     remember_s: float
     #: Whether it is a first request, whose key means nothing yet.
@@ -36,13 +46,13 @@ class Once:
     @classmethod
     def of_request(cls, body: Mapping[str, Any], settings: Settings) -> Self:
         """Raises RequestInvalid for a key that cannot be read."""
-        fingerprint = _fingerprint(body)
         if (key := _idempotency_key()) is not None:
-            return cls(key, fingerprint, settings.idempotency_s, anew=False)
+            return cls(key, _fingerprint(body), settings.idempotency_s, anew=False)
         retries = request.headers.get(_RETRY_COUNT, "")
         if settings.retry_window_s > 0 and retries.isascii() and retries.isdigit():
+            fingerprint = _fingerprint(body)
             return cls(_OWN + fingerprint, fingerprint, settings.retry_window_s, anew=not retries.strip("0"))
-        return cls("", fingerprint, 0.0, anew=True)
+        return cls("", "", 0.0, anew=True)
 
 
 def _route() -> str:

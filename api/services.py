@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self, cast
 
 from flask import current_app
-from kombu.exceptions import KombuError
 from redis import Redis
-from redis.exceptions import RedisError
 
+from api.known_keys import KnownKeys
 from api.waiting import Waiters
 from intake.means import Means, build_means
 from shared.accounts import Accounts
@@ -27,9 +25,8 @@ from shared.settings import Settings
 from shared.storage import Storage
 from shared.tickets import Tickets
 from shared.views import Views
+from shared.waking import Waker
 from shared.workers import WorkerCount, Workers
-
-_log = logging.getLogger(__name__)
 
 _EXTENSION = "rendermill"
 
@@ -44,11 +41,12 @@ class Services(Means):
     files: Files
     batches: Batches
     accounts: Accounts
+    known_keys: KnownKeys
     limits: AccountLimits
     views: Views
     workers: Workers
     worker_count: WorkerCount
-    tickets: Tickets
+    waker: Waker
     waiters: Waiters
     links: ImageLinks
     #: Unix seconds.
@@ -64,7 +62,8 @@ class Services(Means):
             max_queued=settings.max_queued,
         )
         means = build_means(settings, redis, storage)
-        workers = Workers(redis)
+        workers, accounts = Workers(redis), Accounts(redis)
+        worker_count = WorkerCount(workers)
         return cls(
             settings=settings,
             catalog=means.catalog,
@@ -73,29 +72,24 @@ class Services(Means):
             scheduler=scheduler,
             records=Records(redis),
             images=means.images,
+            unclaimed=means.unclaimed,
             events=Events(redis),
             deliveries=Deliveries(redis),
             files=Files(redis),
             batches=Batches(redis),
-            accounts=Accounts(redis),
+            accounts=accounts,
+            known_keys=KnownKeys(accounts),
             limits=AccountLimits(redis),
             views=Views(redis, scheduler, settings.public_url),
             workers=workers,
-            worker_count=WorkerCount(workers),
-            tickets=Tickets(redis, send_ticket),
+            worker_count=worker_count,
+            waker=Waker(Tickets(redis, send_ticket), worker_count),
             waiters=Waiters(settings.api_threads),
             links=ImageLinks(settings.secret_key, settings.public_url),
             catalog_written_at=int(settings.catalog_path.stat().st_mtime),
             egress_allow=means.egress_allow,
             egress=means.egress,
         )
-
-    def wake_batches(self) -> None:
-        """See that a worker comes for the batches that are due; should this fail, upkeep does so a moment later."""
-        try:
-            self.tickets.wake_batches(due=1)
-        except (RedisError, KombuError, OSError) as error:
-            _log.warning("no ticket for batches: %s", error)
 
     def install(self) -> None:
         """Make these the services of the current application."""

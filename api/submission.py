@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from typing import Any
-
-from kombu.exceptions import KombuError
-from redis.exceptions import RedisError
 
 from api.auth import account
 from api.idempotency import Once
 from api.limits import note_refusal, note_standing
-from api.services import Services, services
+from api.services import services
 from intake.input_images import InputImages, MaskMeaning
 from intake.new_jobs import new_job
+from shared.answers import Position
+from shared.catalog import Mode
 from shared.credits import credits_of
 from shared.errors import RendermillError
 from shared.ids import new_id
 from shared.jobs import Job
 from shared.limits import Refused
-from shared.requests import resolve
+from shared.requests import mode_of, resolve
 from shared.views import input_of
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +28,8 @@ class Submitted:
 
     job: Job
     replayed: bool
+    #: Where it stood when it was accepted; None for a job of an earlier request.
+    position: Position | None = None
 
     @property
     def headers(self) -> dict[str, str]:
@@ -49,18 +47,27 @@ def submit(body: dict[str, Any], *, mask_meaning: MaskMeaning = MaskMeaning.WHIT
     farm = services()
     render, warnings = resolve(farm.catalog, body)
     once = Once.of_request(body, farm.settings)
-    if not once.anew and (known := farm.scheduler.replayed(account(), once.key, once.fingerprint)) is not None:
-        return Submitted(farm.records.get(known, account()), replayed=True)
+    if not once.anew and mode_of(body) is not Mode.TEXT_TO_IMAGE:
+        # `accept` would tell as well, but only after the images were fetched and stored again.
+        known = farm.scheduler.replayed(account(), once.key, once.fingerprint)
+        if known is not None:
+            return Submitted(farm.records.get(known, account()), replayed=True)
     images = InputImages.read(farm, account(), body, mask_meaning)
     job_id = new_id("job")
-    images.store(farm.storage, job_id)
+    images.store(farm, job_id)
     for name in images.files:
         del body[name]
     placed = images.placed(render, job_id)
     job = new_job(farm.catalog, job_id, account(), body, placed, [*warnings, *images.warnings])
+    workers = farm.worker_count.serving(render.model)
     try:
         accepted = farm.scheduler.accept(
-            job, key=once.key, fingerprint=once.fingerprint, remember_s=once.remember_s, anew=once.anew
+            job,
+            workers=workers,
+            key=once.key,
+            fingerprint=once.fingerprint,
+            remember_s=once.remember_s,
+            anew=once.anew,
         )
     except RendermillError as error:
         if isinstance(error, Refused):
@@ -72,8 +79,15 @@ def submit(body: dict[str, Any], *, mask_meaning: MaskMeaning = MaskMeaning.WHIT
         note_standing(accepted.standing)
     if accepted.replayed:
         images.remove(farm.storage, job_id)
-    _wake(farm, render.model)
-    return Submitted(farm.records.get(accepted.id, account()), replayed=accepted.replayed)
+    if accepted.placement is None:
+        # Whose request that was has seen to a worker; if its process died, upkeep does.
+        return Submitted(farm.records.get(accepted.id, account()), replayed=accepted.replayed)
+    farm.waker.after_acceptance(render.model, accepted.placement)
+    return Submitted(
+        Job.accepted(job, accepted.placement.created_at),
+        replayed=False,
+        position=accepted.placement.position,
+    )
 
 
 def estimate(body: dict[str, Any]) -> dict[str, Any]:
@@ -97,12 +111,3 @@ def estimate(body: dict[str, Any]) -> dict[str, Any]:
         "input": input_of(job.request),
         "warnings": list(job.warnings),
     }
-
-
-def _wake(farm: Services, model: str) -> None:
-    """See that a worker comes. Whatever goes wrong here, the job is accepted, and upkeep wakes one a moment later."""
-    try:
-        queued = farm.scheduler.queued().get(model, 0)
-        farm.tickets.wake_renderers(model, queued=queued, workers=farm.worker_count.serving(model))
-    except (RedisError, KombuError, OSError) as error:
-        _log.warning("no ticket for %s: %s", model, error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from flask import Request
@@ -41,11 +42,13 @@ def read_upload(request: Request, store: Callable[[Iterator[bytes]], object], ma
     try:
         events = _events(request, boundary.encode("latin-1", "replace"))
         for event in events:
+            if isinstance(event, Field | File) and not event.name:
+                raise RendermillError("bad_request", "A part of the form has no name.")
             if isinstance(event, Field):
                 form.texts[event.name] = _text(event.name, _pieces(events))
             elif isinstance(event, File):
                 if event.name != "file" or form.filename is not None:
-                    raise RequestInvalid({event.name or "file": ["a form has one file, named 'file'"]})
+                    raise RequestInvalid({event.name: ["a form has one file, named 'file'"]})
                 form.filename = event.filename
                 store(_limited(_pieces(events), max_bytes))
     except RequestEntityTooLarge as error:
@@ -58,13 +61,26 @@ def read_upload(request: Request, store: Callable[[Iterator[bytes]], object], ma
 def _events(request: Request, boundary: bytes) -> Iterator[Event]:
     decoder = MultipartDecoder(boundary, max_form_memory_size=4 * _CHUNK_BYTES, max_parts=_MAX_PARTS)
     while True:
-        event = decoder.next_event()
+        with _form_errors():
+            event = decoder.next_event()
         if isinstance(event, NeedData):
-            decoder.receive_data(request.stream.read(_CHUNK_BYTES) or None)
+            data = request.stream.read(_CHUNK_BYTES) or None
+            with _form_errors():
+                decoder.receive_data(data)
         elif isinstance(event, Epilogue):
             return
         else:
             yield event
+
+
+@contextmanager
+def _form_errors() -> Iterator[None]:
+    """What the decoder refuses as too large is not the file."""
+    try:
+        yield
+    except RequestEntityTooLarge as error:
+        words = f"The form has too much beside its file: it may have {_MAX_PARTS} parts, with short heads."
+        raise RendermillError("bad_request", words) from error
 
 
 def _pieces(events: Iterator[Event]) -> Iterator[bytes]:

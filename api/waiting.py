@@ -60,7 +60,8 @@ def preference() -> Preference:
     """What the current request prefers. As RFC 7240 says, what cannot be understood is passed over."""
     wait_s: int | None = None
     respond_async = False
-    for part in ",".join(request.headers.getlist("Prefer")).split(","):
+    # WSGI joins headers of the same name with commas.
+    for part in request.headers.get("Prefer", "").split(","):
         name = part.split(";")[0].strip()
         if name.lower() == "respond-async":
             respond_async = True

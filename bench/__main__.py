@@ -1,10 +1,10 @@
-"""The control-plane benchmarks: what Rendermill does beside rendering, each measure beside a peer in the same run.
+"""The benchmarks that need no GPU: what Rendermill does beside rendering, each measure beside a peer in the same run.
 
-    python -m bench                          all of them, in about five minutes
-    python -m bench --quick                  smaller, in about one
+    python -m bench                          all of them, in eighteen minutes
+    python -m bench --quick                  smaller, in about five minutes
     python -m bench --only enqueue,claim     some of them
 
-docs/performance.md says how to read the table. `python -m bench.gpu` measures rendering.
+docs/performance.md says how to read the table. `python -m bench.gpu` measures rendering at real sizes.
 """
 
 from __future__ import annotations
@@ -16,16 +16,20 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench import claim, enqueue, memory, overhead, report, submit
+from bench import claim, enqueue, fleet, ingest, interactive, memory, overhead, rendering, report, submit
 from bench.measuring import Row
 from bench.sizes import FULL, QUICK, Sizes
 
 BENCHMARKS: dict[str, Callable[[Sizes, Path], list[Row]]] = {
     "enqueue": enqueue.run,
+    "ingest": ingest.run,
     "memory": memory.run,
     "claim": claim.run,
     "submit": submit.run,
     "overhead": overhead.run,
+    "fleet": fleet.run,
+    "interactive": interactive.run,
+    "rendering": rendering.run,
 }
 RESULTS = Path(__file__).parent / "results" / "control-plane.json"
 

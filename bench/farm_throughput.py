@@ -25,19 +25,21 @@ class ThroughputError(Exception):
 
 def images_per_second_through_farm(job: Mapping[str, Any], models_dir: Path, *, jobs: int) -> float:
     """Start an embedded farm that serves the job's model alone from `models_dir`, and measure it."""
-    environment = {
-        "MODELS_DIR": str(models_dir),
-        "MODELS_OFFLINE": "1",
-        "MODELS": str(job["model"]),
-        "PRELOAD": str(job["model"]),
-    }
+    with running_farm(str(job["model"]), models_dir) as (url, key):
+        return images_per_second(url, key, job, jobs=jobs)
+
+
+@contextmanager
+def running_farm(model: str, models_dir: Path) -> Iterator[tuple[str, str]]:
+    """An embedded farm that serves one model, loaded, from `models_dir`; its URL and a key."""
+    environment = {"MODELS_DIR": str(models_dir), "MODELS_OFFLINE": "1", "MODELS": model, "PRELOAD": model}
     with tempfile.TemporaryDirectory(prefix="rendermill-bench-farm-") as scratch:
         farm = EmbeddedFarm(Path(scratch), "127.0.0.1", 0, print)
-        with _environment({PREFIX + name: value for name, value in environment.items()}):
+        with environment_of_farms({PREFIX + name: value for name, value in environment.items()}):
             farm.start()
         try:
             farm.wait_ready(_READY_S)
-            return images_per_second(farm.url, farm.data_dir.api_key_file.read_text(), job, jobs=jobs)
+            yield farm.url, farm.data_dir.api_key_file.read_text()
         finally:
             farm.stop()
 
@@ -49,7 +51,10 @@ def images_per_second(url: str, key: str, job: Mapping[str, Any], *, jobs: int) 
     render to the last stored picture, by the farm's own clock. Raises ThroughputError where a job fails.
     """
     with Client(url, key) as client:
-        submitted = [client.submit(job) for _ in range(jobs // 2 + jobs)]
+        # Each with a prompt of its own, so that none is spared its text encoding.
+        submitted = [
+            client.submit({**job, "prompt": f"{job['prompt']}, {number}"}) for number in range(jobs // 2 + jobs)
+        ]
         finished = [client.wait(one, timeout_s=_JOB_S) for one in submitted]
     failed = [one for one in finished if one.status != "succeeded"]
     if failed:
@@ -65,7 +70,7 @@ def _time(text: str) -> float:
 
 
 @contextmanager
-def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+def environment_of_farms(variables: Mapping[str, str]) -> Iterator[None]:
     """The farm takes the settings of its processes from this process's environment."""
     before = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)

@@ -48,6 +48,7 @@ def _environment(redis_url: str) -> dict[str, str]:
     return {
         f"{PREFIX}REDIS_URL": redis_url,
         f"{PREFIX}LOG_LEVEL": "WARNING",
+        f"{PREFIX}EGRESS_ALLOW": "127.0.0.0/8",
         # The other half of the machine is for Valkey and the clients, so that the server is what limits the rate.
         "WEB_CONCURRENCY": str(max(1, (os.cpu_count() or 1) // 2)),
     }

@@ -16,7 +16,7 @@ from worker.engine.architectures import FLUX_FILL, FLUX_SCHNELL, SDXL
 from worker.engine.random_weights import Recipe, write_checkpoint, write_single_file
 from worker.engine.tiny_recipes import LIGHTNING_FILE
 
-_SDXL_BASE, _SDXL_LIGHTNING, _SCHNELL, _FILL = tiny.SOURCES
+_SDXL_BASE, _SDXL_LIGHTNING, _, _SCHNELL, _FILL = tiny.SOURCES
 _RECIPES: Mapping[str, Recipe] = {
     _SDXL_BASE: Recipe(SDXL, "StableDiffusionXLPipeline", seed=1),
     _SDXL_LIGHTNING: Recipe(SDXL, "StableDiffusionXLPipeline", seed=2),

@@ -32,9 +32,9 @@ from bench.farm_throughput import ThroughputError, images_per_second_through_far
 from bench.workloads import Workload
 from client.errors import ClientError
 from farm.errors import FarmError
-from shared.catalog import catalog
+from shared.catalog import Catalog, Compile, catalog
 from shared.settings import Settings
-from worker.engine import Engine, tiny
+from worker.engine import Engine, Rendered, tiny
 
 RESULTS = Path(__file__).parent / "results" / "gpu.json"
 #: Nothing new is begun after this long, so that all is over in ten minutes.
@@ -65,6 +65,8 @@ class Result:
     load_s: float | None = None
     #: By batch size.
     engine: dict[int, float] = field(default_factory=dict)
+    #: By how many levels of 255 a picture of a full batch differs at most from the same one alone.
+    batch_difference: float | None = None
     #: At the catalog's batch limit.
     farm: float | None = None
     h200_floor: float | None = None
@@ -77,6 +79,7 @@ class Options:
     models_dir: Path
     batches: tuple[int, ...]
     measure_s: float
+    compile: Compile
     deadline: float
     with_farm: bool
     results: Path
@@ -157,11 +160,11 @@ def _plain_rate(workload: Workload, options: Options) -> float:
 
 def _measure_engine(workload: Workload, result: Result, options: Options) -> None:
     """Fill in the time to load and the rates by batch size."""
-    settings = Settings(models_dir=str(options.models_dir), models_offline=True)
-    engine = Engine(catalog(), settings, options.device)
-    model = workload.model(catalog())
+    settings = Settings(models_dir=str(options.models_dir), models_offline=True, text_cache_bytes=0)
+    model = replace(workload.model(catalog()), compile=options.compile)
     if options.batches:
         model = replace(model, batch_limit=max(options.batches))
+    engine = Engine(Catalog([model]), settings, options.device)
     result.load_s = engine.load(model.id)
     for size in options.batches or _batch_sizes(model.batch_limit):
         if options.out_of_time:
@@ -169,6 +172,17 @@ def _measure_engine(workload: Workload, result: Result, options: Options) -> Non
         result.engine[size] = _rate(
             size, partial(engine.render, model, workload.items(catalog(), size), _go_on), options
         )
+
+    items = workload.items(catalog(), model.batch_limit)
+    result.batch_difference = _difference(engine.render(model, items, _go_on), engine.render(model, items[-1:], _go_on))
+
+
+def _difference(batch: Rendered, single: Rendered) -> float:
+    """Of the last picture of a batch from the same one alone, in levels of 255."""
+    pictures = [
+        torch.frombuffer(bytearray(rendered.images[-1].tobytes()), dtype=torch.uint8) for rendered in (batch, single)
+    ]
+    return float((pictures[0].int() - pictures[1].int()).abs().max())
 
 
 def _batch_sizes(limit: int) -> list[int]:
@@ -203,6 +217,7 @@ def _write(results: Sequence[Result], options: Options) -> None:
         "device": device,
         "checkpoints": "tiny" if options.tiny else "full size, random weights",
         "torch": torch.__version__,
+        "compile": options.compile,
         "results": [asdict(result) for result in results],
     }
     options.results.parent.mkdir(parents=True, exist_ok=True)
@@ -221,6 +236,8 @@ def _print(result: Result) -> None:
     for name, rate in rows:
         limit = f"{rate / result.h200_floor:7.0%} of what the card could" if result.h200_floor else ""
         print(f"  {name:<32}{rate:9.3f} images/s {rate / result.plain:7.2f} × plain{limit}")
+    if result.batch_difference is not None:
+        print(f"  a picture of a batch differs from the same alone by at most {result.batch_difference:.0f} of 255")
     if result.farm is not None:
         print(f"  the farm renders {result.farm / result.engine[max(result.engine)]:.1%} of what its engine does alone")
 
@@ -233,6 +250,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--batches", help="comma-separated batch sizes (default: powers of two to the model's limit)")
     parser.add_argument("--seconds", type=float, default=_MEASURE_S, help="how long each rate is measured")
     parser.add_argument("--budget", type=float, default=BUDGET_S, help="seconds after which nothing new is begun")
+    parser.add_argument(
+        "--compile", type=Compile, choices=list(Compile), default=Compile.OFF, help="what the bare engine compiles"
+    )
     parser.add_argument("--no-farm", action="store_true", help="leave the farm out")
     parser.add_argument("--models-dir", type=Path, help="where checkpoints are made (default: a temporary folder)")
     parser.add_argument("--results", type=Path, default=RESULTS, help="the file to write")
@@ -251,6 +271,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             models_dir=given.models_dir or Path(scratch),
             batches=tuple(int(size) for size in given.batches.split(",")) if given.batches else (),
             measure_s=given.seconds,
+            compile=given.compile,
             deadline=time.monotonic() + given.budget,
             with_farm=not given.no_farm,
             results=given.results,

@@ -19,11 +19,17 @@ from bench.jobs import ACCOUNT, MODEL, body, new_job, new_scheduler
 from bench.measuring import Row, Target, in_turn, median_ms, seconds
 from bench.processes import Broker, broker, python, running
 from bench.sizes import Sizes
+from bench.webhook_receiver import Message, Receiver, receiver, verify
+from farm import parts
+from shared.accounts import Accounts
 from shared.events import Events
+from shared.settings import PREFIX
 from shared.tickets import Tickets
 
 #: Far more than a job takes, even the first, which finds the workers still starting.
 _WAIT_S = 60
+#: How long upkeep may take to stop.
+_STOP_S = 10
 _PEER = "Celery task and result"
 
 
@@ -32,10 +38,17 @@ def run(sizes: Sizes, scratch: Path) -> list[Row]:
         broker(scratch) as server,
         running(python("synthetic-worker", "-m", "bench.synthetic_worker", server.url), {}, scratch),
         running(python("celery-worker", "-m", "bench.celery_peer", server.peer_url), {}, scratch),
+        running(parts.worker("upkeep", _STOP_S), _upkeep_settings(server), scratch),
         rendermill_api(server, scratch) as (port, key),
-        closing(_waiting_client(port, key)) as client,
+        closing(_client(port, key, body(1), {"Prefer": f"wait={_WAIT_S}"})) as waiting,
+        receiver() as hooks,
+        closing(Events(server.redis)) as events,
+        closing(_client(port, key, body(1) | {"webhook_url": hooks.url}, {})) as hooked,
     ):
-        in_process, over_http, peer = _in_process(server), _over_http(client), _task(server)
+        in_process, over_http, peer = _in_process(server, events), _over_http(waiting), _task(server)
+        secret = Accounts(server.redis).webhook_secret(ACCOUNT)
+        to_webhook = _to_webhook(hooked, hooks)
+        verify(to_webhook(), secret)
 
         def beside_peer(job: Callable[[], object]) -> Any:
             for first in (job, peer):
@@ -55,12 +68,30 @@ def run(sizes: Sizes, scratch: Path) -> list[Row]:
                 Target(3, at_least=False),
             ),
             Row("the same without HTTP", "ms", _PEER, beside_peer(in_process)),
+            Row(
+                "one job at no load, POST to signed webhook",
+                "ms",
+                _PEER,
+                beside_peer(to_webhook),
+                Target(3, at_least=False),
+            ),
         ]
 
 
-def _waiting_client(port: int, key: str) -> HttpClient:
-    headers = {"Authorization": f"Bearer {key}", "Prefer": f"wait={_WAIT_S}"}
-    return HttpClient(port, "/v1/jobs", body(1), headers)
+def _client(port: int, key: str, job: dict[str, Any], headers: dict[str, str]) -> HttpClient:
+    return HttpClient(port, "/v1/jobs", job, {"Authorization": f"Bearer {key}", **headers})
+
+
+def _upkeep_settings(server: Broker) -> dict[str, str]:
+    return {f"{PREFIX}REDIS_URL": server.url, f"{PREFIX}EGRESS_ALLOW": "127.0.0.0/8", f"{PREFIX}LOG_LEVEL": "ERROR"}
+
+
+def _to_webhook(client: HttpClient, hooks: Receiver) -> Callable[[], Message]:
+    def job() -> Message:
+        client.post(expected=202)
+        return hooks.wait(_WAIT_S)
+
+    return job
 
 
 def _over_http(client: HttpClient) -> Callable[[], None]:
@@ -72,8 +103,8 @@ def _over_http(client: HttpClient) -> Callable[[], None]:
     return job
 
 
-def _in_process(server: Broker) -> Callable[[], None]:
-    scheduler, events = new_scheduler(server.redis), Events(server.redis)
+def _in_process(server: Broker, events: Events) -> Callable[[], None]:
+    scheduler = new_scheduler(server.redis)
     tickets = Tickets(server.redis, ticket_producer(server.url))
 
     def job() -> None:

@@ -6,20 +6,22 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import cast
 
 from redis import Redis
 from redis.exceptions import RedisError
 
 from farm import parts
 from shared.redis_client import connect
-from shared.settings import PREFIX
+from shared.settings import PREFIX, Settings
+from shared.storage import Storage, StorageError
 
 #: Far beyond what a start takes on a loaded machine.
-_START_S = 60.0
+_START_S = 180.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,7 @@ class Broker:
 
     url: str
     peer_url: str
+    pid: int
 
     @property
     def redis(self) -> Redis:
@@ -42,10 +45,58 @@ class Broker:
 def broker(scratch: Path) -> Iterator[Broker]:
     """Run a Valkey that keeps its data in `scratch`."""
     port, password = parts.free_port(), "bench"
-    with running(parts.valkey(scratch / f"valkey-{port}", port, password), {}, scratch):
+    with running(parts.valkey(scratch / f"valkey-{port}", port, password), {}, scratch) as pid:
         url = parts.valkey_url(port, password)
         wait_until(lambda: _answers(url), "Valkey")
-        yield Broker(url, f"{url.removesuffix('/0')}/1")
+        yield Broker(url, f"{url.removesuffix('/0')}/1", pid)
+
+
+def cpu_s(redis: Redis) -> float:
+    """CPU time that Valkey has used to serve its clients."""
+    used = cast(dict[str, float], redis.info("cpu"))
+    return used["used_cpu_user_main_thread"] + used["used_cpu_sys_main_thread"]
+
+
+def cpu_clock(redis: Redis) -> Callable[[], float]:
+    """Counts the CPU time of this process and of Valkey: others who use the machine take none of it."""
+    return lambda: time.process_time() + cpu_s(redis)
+
+
+@dataclass(frozen=True, slots=True)
+class S3:
+    """An S3 server as the embedded farm runs it, and settings that lead to it."""
+
+    settings: Settings
+    pid: int
+
+
+@contextmanager
+def s3(scratch: Path) -> Iterator[S3]:
+    """Run an S3 server that keeps its objects in `scratch`, with a bucket."""
+    port, secret_key = parts.free_port(), "bench-secret-key"
+    config = Settings(
+        s3_endpoint=f"http://{parts.LOOPBACK}:{port}",
+        s3_access_key=parts.S3_ACCESS_KEY,
+        s3_secret_key=secret_key,
+        s3_region=parts.S3_REGION,
+    )
+    with running(parts.s3(scratch / f"s3-{port}", port, secret_key), {}, scratch) as pid:
+        wait_until(lambda: _stores(config), "S3")
+        yield S3(config, pid)
+
+
+def _stores(config: Settings) -> bool:
+    try:
+        Storage(config).ensure_bucket()
+    except StorageError:
+        return False
+    return True
+
+
+def environment(config: Settings) -> dict[str, str]:
+    """The environment of a process with these settings."""
+    values = ((field, getattr(config, field.name)) for field in fields(config))
+    return {PREFIX + field.name.upper(): str(value) for field, value in values if value != field.default}
 
 
 def _answers(url: str) -> bool:
@@ -62,19 +113,21 @@ def python(name: str, *arguments: str) -> parts.Program:
 
 
 @contextmanager
-def running(program: parts.Program, environment: dict[str, str], scratch: Path) -> Iterator[None]:
-    """Run a program with these settings of Rendermill and no others; its output goes to a file in `scratch`."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+def running(program: parts.Program, environment: Mapping[str, str], scratch: Path) -> Iterator[int]:
+    """Run a program with these settings of Rendermill and no others; its process id.
+
+    Its output goes to a file in `scratch`.
+    """
     with (scratch / f"{program.name}.log").open("ab") as log:
         process = subprocess.Popen(
             program.bound_command,
-            env={**inherited, **program.environment, **environment},
+            env={**_inherited(), **program.environment, **environment},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
         )
     try:
-        yield
+        yield process.pid
     finally:
         process.terminate()
         try:
@@ -84,10 +137,22 @@ def running(program: parts.Program, environment: dict[str, str], scratch: Path) 
             process.wait()
 
 
-def wait_until(ready: Callable[[], object], what: str) -> None:
+def answer_of(program: parts.Program, environment: Mapping[str, str]) -> str:
+    """What a program prints that ends by itself, run with these settings and no others."""
+    ended = subprocess.run(
+        program.bound_command, env={**_inherited(), **environment}, stdout=subprocess.PIPE, text=True, check=True
+    )
+    return ended.stdout
+
+
+def _inherited() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+
+
+def wait_until(ready: Callable[[], object], what: str, timeout_s: float = _START_S) -> None:
     """Poll until `ready`. Raises TimeoutError, naming `what`, where that takes too long."""
-    deadline = time.monotonic() + _START_S
+    deadline = time.monotonic() + timeout_s
     while not ready():
         if time.monotonic() > deadline:
-            raise TimeoutError(f"{what} does not answer after {_START_S:.0f} s")
+            raise TimeoutError(f"{what} is not ready after {timeout_s:.0f} s")
         time.sleep(0.05)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,9 +51,11 @@ class Workload:
         return resolve(catalog, body)[0]
 
     def items(self, catalog: Catalog, count: int) -> list[Item]:
+        """Images with a seed and, but for the first, a prompt of their own: none is spared its text encoding."""
         request = self.request(catalog)
         image, mask = self._pictures() if request.mode is Mode.INPAINTING else (None, None)
-        return [Item(request, seed, image, mask) for seed in range(count)]
+        prompts = [PROMPT, *(f"{PROMPT}, {seed}" for seed in range(1, count))]
+        return [Item(replace(request, prompt=prompt), seed, image, mask) for seed, prompt in enumerate(prompts)]
 
     def job(self, catalog: Catalog) -> dict[str, Any]:
         """A job body for the farm's API, without a seed."""

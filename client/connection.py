@@ -2,33 +2,32 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
+import inspect
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from client.advice import advised
 from client.client import Client
 from client.errors import ClientError
+from client.exit_codes import ExitCode, exit_code_of
+from client.scripts import PATIENCE_S as PATIENCE_S
 from client.terminal import fail
-
-DEFAULT_URL = "http://127.0.0.1:8080"
-#: Where `rendermill up`, started in this folder, keeps its state.
-DEFAULT_DATA_DIR = Path(".rendermill")
-#: A farm is restarted within this time, in seconds, unless something is wrong with it.
-PATIENCE_S = 60.0
+from client.whereabouts import DEFAULT_DATA_DIR as DEFAULT_DATA_DIR
+from client.whereabouts import DEFAULT_URL, KEY_VARIABLE, URL_VARIABLE, key_of, url_of
 
 UrlOption = Annotated[
     str | None,
     typer.Option(
-        "--url", envvar="RENDERMILL_URL", help=f"Address of the farm; else the one in --data-dir, else {DEFAULT_URL}."
+        "--url", envvar=URL_VARIABLE, help=f"Address of the farm; else the one in --data-dir, else {DEFAULT_URL}."
     ),
 ]
 KeyOption = Annotated[
     str | None,
-    typer.Option("--api-key", envvar="RENDERMILL_API_KEY", help="API key; else the one in --data-dir."),
+    typer.Option("--api-key", envvar=KEY_VARIABLE, help="API key; else the one in --data-dir."),
 ]
 DataDirOption = Annotated[
     Path, typer.Option("--data-dir", help="Data directory of a farm on this machine, which 'up' was started with.")
@@ -36,36 +35,48 @@ DataDirOption = Annotated[
 
 
 @contextmanager
-def connected(url: str | None, api_key: str | None, data_dir: Path) -> Iterator[Client]:
-    """A client; what goes wrong with it becomes one line and the exit code 1."""
+def connected(
+    url: UrlOption = None, api_key: KeyOption = None, data_dir: DataDirOption = DEFAULT_DATA_DIR
+) -> Iterator[Client]:
+    """A client; what goes wrong with it becomes one line and an exit code."""
+    with reported(), Client(*place_of(url, api_key, data_dir), patience_s=PATIENCE_S) as client:
+        yield client
+
+
+def place_of(url: str | None, api_key: str | None, data_dir: Path) -> tuple[str, str]:
+    """The farm's address and the key. Raises ClientError."""
+    address = url or url_of(data_dir)
+    if not address.startswith(("http://", "https://")):
+        fail(f"{address} is no address of a farm; write http://… or https://….", ExitCode.USAGE)
+    return address, api_key or key_of(data_dir)
+
+
+@contextmanager
+def reported() -> Iterator[None]:
+    """What goes wrong in this block becomes one line and an exit code."""
     try:
-        with Client(url or _url_of(data_dir), api_key or _key_of(data_dir), patience_s=PATIENCE_S) as client:
-            yield client
+        yield
     except ClientError as error:
-        fail(str(error))
+        fail(advised(error), exit_code_of(error))
     except KeyboardInterrupt:
         typer.echo("rendermill: stopped; what was submitted goes on", err=True)
-        raise typer.Exit(130) from None
+        raise typer.Exit(ExitCode.INTERRUPTED) from None
 
 
-def _url_of(data_dir: Path) -> str:
-    file = data_dir / "farm.json"
-    try:
-        url: str = json.loads(file.read_text(encoding="utf-8"))["url"] if file.exists() else DEFAULT_URL
-    except (OSError, ValueError, KeyError) as error:
-        raise ClientError(f"{file} cannot be read: {error}. Give --url.") from error
-    return url
+def with_farm(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command a farm for its first argument, and the options of `connected` beside its own."""
 
+    def with_options(*, url: str | None, api_key: str | None, data_dir: Path, **own: Any) -> None:
+        with connected(url, api_key, data_dir) as farm:
+            command(farm, **own)
 
-def _key_of(data_dir: Path) -> str:
-    file = data_dir / "api-key"
-    try:
-        return file.read_text(encoding="utf-8").strip()
-    except FileNotFoundError as error:
-        raise ClientError(
-            f"An API key is needed, and there is none at {file}. For a farm on this machine give the --data-dir that "
-            "'rendermill up' was started with; for another farm give --url and --api-key, or set RENDERMILL_URL and "
-            "RENDERMILL_API_KEY."
-        ) from error
-    except OSError as error:
-        raise ClientError(f"{file} cannot be read: {error.strerror}. Give --api-key.") from error
+    _, *own = inspect.signature(command, eval_str=True).parameters.values()
+    parameters = [
+        parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+        for parameter in (*own, *inspect.signature(connected, eval_str=True).parameters.values())
+    ]
+    # Typer reads both: order and defaults from the signature, types from the annotations.
+    with_options.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    with_options.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    with_options.__name__, with_options.__doc__ = command.__name__, command.__doc__
+    return with_options

@@ -1,26 +1,27 @@
-"""JSON Lines: one request a line.
+"""What a line of a file of requests is.
 
 A line is the body of a job, or an envelope that says where the body goes, as in the batch files of OpenAI:
 
     {"model": "flux-schnell", "prompt": "a lighthouse"}
     {"custom_id": "two", "method": "POST", "url": "/v1/images/imagine", "body": {"name": "cat", "prompt": "a cat"}}
+
+`custom_id` may stand in either.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from client.errors import ClientError
+from client.errors import LineError
 
 NATIVE_PATH = "/v1/jobs"
+#: What the farm takes in batches; lines for other routes are sent one by one.
+BATCH_PATHS = (NATIVE_PATH, "/v1/images/generations", "/v1/images/edits")
 _ENVELOPE = {"custom_id", "method", "url", "headers", "body"}
-
-
-class LineError(ClientError):
-    """A line that is no request; the message begins with its number."""
+_MAX_CUSTOM_ID = 512
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,30 +38,60 @@ class Line:
     def native(self) -> bool:
         return self.url == NATIVE_PATH
 
+    @property
+    def batchable(self) -> bool:
+        """Whether it can be a line of a batch, where headers have no place."""
+        return self.url in BATCH_PATHS and not self.headers
 
-def read_lines(text: str) -> Iterator[Line]:
-    """The requests of `text`. Blank lines are skipped. Raises LineError at the first line that is none."""
-    for number, row in enumerate(text.splitlines(), start=1):
-        if row.strip():
-            yield _parse(number, row)
+    @property
+    def name(self) -> str:
+        """Its `custom_id`, or one made of its number."""
+        return self.custom_id if self.custom_id is not None else f"line-{self.number:05d}"
 
 
-def _parse(number: int, row: str) -> Line:
-    try:
-        data = json.loads(row)
-    except ValueError as error:
-        raise LineError(f"line {number} is not JSON: {error}") from error
-    if not isinstance(data, dict):
+def json_lines(rows: Iterable[str]) -> Iterator[Line]:
+    """The requests of rows of JSON, of which blank ones are skipped. Raises LineError at the first that is none."""
+    for number, row in enumerate(rows, start=1):
+        if not row.strip():
+            continue
+        try:
+            data = json.loads(row)
+        except json.JSONDecodeError as error:
+            raise LineError(f"line {number} is not JSON: {error.msg} at character {error.pos + 1}") from error
+        except RecursionError as error:
+            raise LineError(f"line {number} is not JSON that can be read: it is nested too deep") from error
+        yield line_of(number, data)
+
+
+def row_of(data: Any) -> bytes:
+    """Data as a row of JSON. Half a pair of surrogates, which JSON can say and UTF-8 cannot, is told by its number."""
+    return json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "backslashreplace") + b"\n"
+
+
+def prompt_lines(rows: Iterable[str]) -> Iterator[Line]:
+    """The requests of rows that are prompts and nothing else. Blank ones are skipped."""
+    for number, row in enumerate(rows, start=1):
+        if prompt := row.strip():
+            yield line_of(number, {"prompt": prompt})
+
+
+def line_of(number: int, data: object) -> Line:
+    """The request of one line. Raises LineError."""
+    if not isinstance(data, Mapping):
         raise LineError(f"line {number} is not a JSON object")
+    custom_id = data.get("custom_id")
+    if custom_id is not None and not (isinstance(custom_id, str) and 1 <= len(custom_id) <= _MAX_CUSTOM_ID):
+        raise LineError(f"line {number}: 'custom_id' must be a text of 1 to {_MAX_CUSTOM_ID} characters")
     if not data.keys() & {"url", "body"}:
-        return Line(number=number, custom_id=None, url=NATIVE_PATH, headers={}, body=data)
+        body = {name: value for name, value in data.items() if name != "custom_id"}
+        return Line(number=number, custom_id=custom_id, url=NATIVE_PATH, headers={}, body=body)
     if unknown := sorted(data.keys() - _ENVELOPE):
         raise LineError(f"line {number}: an envelope does not take {', '.join(unknown)}: put it into 'body'")
     if data.get("method", "POST") != "POST":
         raise LineError(f"line {number}: 'method' must be POST")
-    url, body, headers = data.get("url"), data.get("body"), data.get("headers", {})
+    url, found, headers = data.get("url"), data.get("body"), data.get("headers", {})
     if not isinstance(url, str) or not url.startswith("/"):
         raise LineError(f"line {number}: 'url' must be a path such as {NATIVE_PATH}")
-    if not isinstance(body, dict) or not isinstance(headers, dict):
+    if not isinstance(found, Mapping) or not isinstance(headers, Mapping):
         raise LineError(f"line {number}: 'body' and 'headers' must be objects")
-    return Line(number=number, custom_id=data.get("custom_id"), url=url, headers=headers, body=body)
+    return Line(number=number, custom_id=custom_id, url=url, headers=headers, body=found)

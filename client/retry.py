@@ -21,19 +21,16 @@ class Patience:
         self._deadline = time.monotonic() + seconds
         self._wait = FIRST_WAIT_S
 
-    def pause(self, error: ClientError) -> bool:
-        """Sleep as long as is right after `error`; False, at once, where no other try is worth it or time is over."""
+    def wait_s(self, error: ClientError) -> float | None:
+        """How long to wait after `error`; None where no other try is worth it or time is over."""
         if not passes(error):
-            return False
+            return None
         # Clients that one restart threw out do not come back all at the same moment.
         wait = self._wait * random.uniform(0.5, 1.0)
         self._wait = min(2 * self._wait, LAST_WAIT_S)
         if isinstance(error, ApiError) and error.retry_after_s is not None:
             wait = max(wait, error.retry_after_s)
-        if time.monotonic() + wait > self._deadline:
-            return False
-        time.sleep(wait)
-        return True
+        return None if time.monotonic() + wait > self._deadline else wait
 
 
 def passes(error: ClientError) -> bool:

@@ -2,53 +2,77 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
-from rich.table import Table
+from redis import Redis
 
-from client.terminal import output
-from farm.connection import DataDirOption, farm_redis
+from client.commands.account import print_account, rate
+from client.commands.cells import Number, Share, credits_
+from client.commands.printing import JsonOption, print_json, print_table
+from client.exit_codes import ExitCode
+from client.terminal import fail
+from farm.connection import DataDirOption, account_names, farm_redis
+from shared.account_view import account_view
 from shared.accounts import MAX_WEIGHT, MIN_WEIGHT, Accounts
-from shared.credits import credits_of, micros
-from shared.limits import AccountLimits, AccountState, Rate
-from shared.usage import usage_of
+from shared.credits import micros
+from shared.limits import AccountLimits, Rate
+from shared.usage import DAYS_KEPT
 
-app = typer.Typer(
-    help="See and set what accounts may do, and their credits (on the farm's side).", no_args_is_help=True
-)
+app = typer.Typer()
 
-AccountArgument = Annotated[str, typer.Argument(help="The account; 'keys create' makes one.")]
+AccountArgument = Annotated[
+    str, typer.Argument(help="The account; 'keys create' makes one.", autocompletion=account_names)
+]
 
 #: What takes a limit away.
 _NONE = "none"
-_USAGE_DAYS = 7
 
 
 @app.command("list")
-def list_(data_dir: DataDirOption = None) -> None:
-    """List the accounts with their limits, what is taken of them, and their credits."""
+def list_(data_dir: DataDirOption = None, as_json: JsonOption = False) -> None:
+    """List the accounts with their limits, what is taken of them, and their credits.
+
+    Example: `rendermill accounts list`
+    """
     with farm_redis(data_dir) as redis:
-        limits = AccountLimits(redis)
-        table = Table("account", "weight", "rate", "queued", "running", "balance", "reserved", "charged")
-        for name in Accounts(redis).names():
-            table.add_row(name, *_row(limits.account(name)))
-        output().print(table)
+        found = [_view(redis, name) for name in Accounts(redis).names()]
+    if as_json:
+        print_json(found)
+        return
+    print_table(
+        ("account", "weight", "rate", "queued", "running", "balance", "reserved", "charged"),
+        (
+            (
+                account["id"],
+                Number(f"{account['limits']['weight']:g}"),
+                rate(account["limits"]["rate"]) if account["limits"]["rate"] else "-",
+                Share(account["used"]["queued"], account["limits"]["max_queued"]),
+                Share(account["used"]["running"], account["limits"]["max_running"]),
+                Number(credits_(account["balance"]) or "-"),
+                Number(credits_(account["reserved"])),
+                Number(credits_(account["charged"])),
+            )
+            for account in found
+        ),
+        none="No accounts. 'rendermill keys create ACCOUNT' makes one.",
+    )
 
 
 @app.command()
-def show(account: AccountArgument, data_dir: DataDirOption = None) -> None:
-    """Show one account, and its usage of the last days."""
+def show(
+    account: AccountArgument,
+    days: Annotated[int, typer.Option(min=1, max=DAYS_KEPT, help="How many days of usage.")] = 7,
+    data_dir: DataDirOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show one account, and its usage by day and model.
+
+    Example: `rendermill accounts show alice --days 30`
+    """
     with farm_redis(data_dir) as redis:
-        if account not in Accounts(redis).names():
-            raise ValueError(f"there is no account {account!r}; see 'rendermill accounts list'")
-        table = Table("weight", "rate", "queued", "running", "balance", "reserved", "charged", title=account)
-        table.add_row(*_row(AccountLimits(redis).account(account)))
-        usage = Table("day (UTC)", "model", "jobs ended", "images", "credits")
-        for row in usage_of(redis, account, days=_USAGE_DAYS):
-            ended = ", ".join(f"{count} {status}" for status, count in row.jobs.items())
-            usage.add_row(row.day.isoformat(), row.model, ended, str(row.images), _credits(row.credits))
-        output().print(table, usage)
+        _check(redis, account)
+        _print(redis, account, days, as_json)
 
 
 @app.command("set")
@@ -57,8 +81,9 @@ def set_(
     weight: Annotated[
         float | None, typer.Option(help=f"Its share of a busy farm, {MIN_WEIGHT:g} to {MAX_WEIGHT:g}; 1 is normal.")
     ] = None,
-    rate: Annotated[
-        str | None, typer.Option(metavar="N/PERIOD", help="Requests that make jobs, such as 60/min, or 'none'.")
+    requests: Annotated[
+        str | None,
+        typer.Option("--rate", metavar="N/PERIOD", help="Requests that make jobs, such as 60/min, or 'none'."),
     ] = None,
     max_queued: Annotated[str | None, typer.Option(metavar="N", help="Jobs that may wait, or 'none'.")] = None,
     max_running: Annotated[str | None, typer.Option(metavar="N", help="Jobs that run at once, or 'none'.")] = None,
@@ -67,18 +92,23 @@ def set_(
     ] = None,
     top_up: Annotated[str | None, typer.Option(metavar="CREDITS", help="Add to its balance.")] = None,
     data_dir: DataDirOption = None,
+    as_json: JsonOption = False,
 ) -> None:
-    """Set limits and credits of an account. What is not named stays as it is."""
+    """Set limits and credits of an account. What is not named stays as it is.
+
+    Example: `rendermill accounts set alice --rate 60/min --max-queued 1000 --top-up 50`
+    """
     with farm_redis(data_dir) as redis:
+        _check(redis, account)
         accounts, limits = Accounts(redis), AccountLimits(redis)
         # All is read before anything is set.
-        new_rate = None if rate in (None, _NONE) else Rate.parse(rate or "")
+        new_rate = None if requests in (None, _NONE) else Rate.parse(requests or "")
         new_max_queued, new_max_running = _jobs(max_queued), _jobs(max_running)
         new_balance = None if balance in (None, _NONE) else micros(balance or "")
         added = None if top_up is None else micros(top_up)
         if weight is not None:
             accounts.set_weight(account, weight)
-        if rate is not None:
+        if requests is not None:
             limits.set_rate(account, new_rate)
         if max_queued is not None:
             limits.set_max_queued(account, new_max_queued)
@@ -88,7 +118,7 @@ def set_(
             limits.set_balance(account, new_balance)
         if added is not None:
             limits.top_up(account, added)
-    show(account, data_dir)
+        _print(redis, account, 1, as_json)
 
 
 def _jobs(text: str | None) -> int | None:
@@ -99,23 +129,18 @@ def _jobs(text: str | None) -> int | None:
     return int(text)
 
 
-def _row(state: AccountState) -> list[str]:
-    limits, used, balance = state.limits, state.used, state.balance
-    rate = "-" if limits.rate is None else f"{limits.rate} ({used.requests_left} left)"
-    return [
-        f"{limits.weight:g}",
-        rate,
-        _of(used.queued, limits.max_queued),
-        _of(used.running, limits.max_running),
-        "-" if balance.available is None else _credits(balance.available),
-        _credits(balance.reserved),
-        _credits(balance.charged),
-    ]
+def _check(redis: Redis, account: str) -> None:
+    if account not in Accounts(redis).names():
+        fail(f"There is no account {account!r}; see 'rendermill accounts list'.", ExitCode.NOT_FOUND)
 
 
-def _of(count: int, most: int | None) -> str:
-    return str(count) if most is None else f"{count} of {most}"
+def _print(redis: Redis, account: str, days: int, as_json: bool) -> None:
+    found = _view(redis, account, days)
+    if as_json:
+        print_json([found])
+    else:
+        print_account(found)
 
 
-def _credits(amount: int) -> str:
-    return f"{credits_of(amount):,.6f}".rstrip("0").rstrip(".")
+def _view(redis: Redis, account: str, days: int = 1) -> dict[str, Any]:
+    return account_view(redis, AccountLimits(redis), account, days=days)

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-import signal
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated
 
 import typer
 
-import client.cli
-from client.terminal import fail
-from farm import accounts, keys
-from farm.embedded import EmbeddedFarm
+import client.commands
+from client.commands.groups import late
+from client.commands.panels import OPERATE
+from client.signals import stop_as_ctrl_c_does
+from client.terminal import fail, tell
 from farm.errors import FarmError
+
+_HELP = """A self-hosted, asynchronous image-generation farm.
+
+Start with `rendermill up`; then, in the same folder, `rendermill submit examples/prompts.jsonl --wait --out pictures`.
+"""
 
 app = typer.Typer(
     name="rendermill",
-    help="A self-hosted, asynchronous image-generation farm.",
+    help=_HELP,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
@@ -39,7 +44,7 @@ def _options(
     pass
 
 
-@app.command()
+@app.command(rich_help_panel=OPERATE)
 def up(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the API; 0 takes a free one.")] = 8080,
     data_dir: Annotated[Path, typer.Option(help="Where everything is kept.")] = Path(".rendermill"),
@@ -52,38 +57,38 @@ def up(
     for the addresses of Valkey and S3, which are the farm's own. Without RENDERMILL_MODELS_DIR the models are tiny
     stand-ins. With RENDERMILL_WORKER_METRICS_PORT the render worker serves its metrics there, and the upkeep worker
     at the next port. Jobs that are not rendered when it stops are rendered after its next start.
+
+    Example: `rendermill up --port 8081 --data-dir ~/farm`
     """
-    farm = EmbeddedFarm(data_dir, host, port, _tell)
-    signal.signal(signal.SIGTERM, _interrupt)
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup has it
-        signal.signal(signal.SIGHUP, _interrupt)
+    # Whoever asks a farm for something does not wait for what runs one, nor, below, for what speaks to Redis.
+    from farm.embedded import EmbeddedFarm
+
+    farm = EmbeddedFarm(data_dir, host, port, tell)
+    stop_as_ctrl_c_does()
     try:
         farm.start()
-        _tell(f"starting; logs are in {farm.data_dir.logs}")
+        tell(f"starting; logs are in {farm.data_dir.logs}")
         farm.wait_ready()
         typer.echo(f"ready: {farm.url}")
         farm.watch()
     except (FarmError, OSError) as error:
         fail(str(error))
     except KeyboardInterrupt:
-        _tell("stopping")
+        tell("stopping")
     finally:
         farm.stop()
 
 
-def _tell(line: str) -> None:
-    typer.echo(line, err=True)
-
-
-def _interrupt(*_: Any) -> NoReturn:
-    raise KeyboardInterrupt
-
-
-app.add_typer(keys.app, name="keys")
-app.add_typer(accounts.app, name="accounts")
-app.add_typer(client.cli.app)
+app.add_typer(client.commands.app)
+app.add_typer(late("farm.keys", "API keys (on the farm's side)."), name="keys", rich_help_panel=OPERATE)
+app.add_typer(
+    late("farm.accounts", "What accounts may do, and their credits (on the farm's side)."),
+    name="accounts",
+    rich_help_panel=OPERATE,
+)
 
 
 def main() -> None:
     """The entry point."""
-    app()
+    # Its name also when it is run as a module: the shell's completion goes by it.
+    app(prog_name=app.info.name)

@@ -12,9 +12,11 @@ import typer
 from redis import Redis
 from redis.exceptions import RedisError
 
+from client.exit_codes import ExitCode
 from client.terminal import fail
 from farm.datadir import DataDir
 from farm.errors import FarmError
+from shared.accounts import Accounts
 from shared.redis_client import connect
 from shared.settings import PREFIX
 
@@ -33,9 +35,20 @@ def farm_redis(data_dir: Path | None) -> Iterator[Redis]:
         with connect(_redis_url(data_dir)) as redis:
             yield redis
     except RedisError as error:
-        fail(f"Redis cannot be reached: {error}")
-    except (FarmError, ValueError) as error:
-        fail(str(error))
+        fail(f"Redis cannot be reached: {error}", ExitCode.UNAVAILABLE)
+    except FarmError as error:
+        fail(str(error), ExitCode.UNAVAILABLE)
+    except ValueError as error:
+        fail(str(error), ExitCode.USAGE)
+
+
+def account_names(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Names of accounts for the shell to complete; none where there is no farm to ask."""
+    try:
+        with connect(_redis_url(ctx.params.get("data_dir"))) as redis:
+            return [name for name in Accounts(redis).names() if name.startswith(incomplete)]
+    except (RedisError, FarmError):
+        return []
 
 
 def _redis_url(data_dir: Path | None) -> str:

@@ -23,6 +23,7 @@ from farm.errors import FarmError
 from farm.runner import START_RETRIES, OwnRunner, Process, Runner
 from farm.tinymodels import ensure_tiny_models
 from shared.accounts import Accounts
+from shared.catalog import SYNTHETIC, load_catalog
 from shared.settings import PREFIX, Settings, read_settings
 
 #: Variables of the client, which servers would refuse as unknown settings.
@@ -85,7 +86,7 @@ class EmbeddedFarm:
             }
         )
         settings = _read(environment)
-        if f"{PREFIX}MODELS_DIR" not in os.environ:
+        if f"{PREFIX}MODELS_DIR" not in os.environ and _needs_weights(settings):
             ensure_tiny_models(self.data_dir.models, self.data_dir.logs / "tiny-models.log", self._tell)
         programs = [
             parts.valkey(self.data_dir.valkey, valkey_port, secrets.valkey_password),
@@ -239,6 +240,15 @@ def _read(environment: Mapping[str, str]) -> Settings:
             "an empty one to fetch them from the model hub, or unset it for tiny stand-ins."
         )
     return settings
+
+
+def _needs_weights(settings: Settings) -> bool:
+    """Whether any model is more than synthetic. Raises FarmError for a catalog that no process could start with."""
+    try:
+        catalog = load_catalog(settings.catalog_path)
+    except (OSError, ValueError) as error:
+        raise FarmError(f"The catalog {settings.catalog_path} cannot be used: {error}") from error
+    return any(model.family != SYNTHETIC for model in catalog.models.values())
 
 
 def workers(settings: Settings) -> list[parts.Program]:

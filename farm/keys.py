@@ -2,48 +2,75 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
-from client.terminal import fail, output
-from farm.connection import DataDirOption, farm_redis
-from shared.accounts import Accounts
+from client.commands.cells import Moment
+from client.commands.printing import JsonOption, print_json, print_table
+from client.exit_codes import ExitCode
+from client.terminal import fail
+from farm.connection import DataDirOption, account_names, farm_redis
+from shared.accounts import Accounts, KeyInfo
+from shared.images import iso_time
 
-app = typer.Typer(help="Make, list and revoke API keys (on the farm's side).", no_args_is_help=True)
+app = typer.Typer()
 
 
 @app.command()
 def create(
-    account: Annotated[str, typer.Argument(help="The account; it is made when it does not exist.")],
+    account: Annotated[
+        str, typer.Argument(help="The account; it is made when it does not exist.", autocompletion=account_names)
+    ],
     data_dir: DataDirOption = None,
+    as_json: JsonOption = False,
 ) -> None:
-    """Make a key for an account and print it. It cannot be shown again."""
+    """Make a key for an account and print it. It cannot be shown again.
+
+    Example: `rendermill keys create alice`
+    """
     with farm_redis(data_dir) as redis:
-        typer.echo(Accounts(redis).create_key(account))
+        key = Accounts(redis).create_key(account)
+    if as_json:
+        print_json([{"key": key, "account": account}])
+    else:
+        typer.echo(key)
 
 
 @app.command("list")
-def list_(data_dir: DataDirOption = None) -> None:
-    """List the keys: their first characters, never the whole."""
+def list_(data_dir: DataDirOption = None, as_json: JsonOption = False) -> None:
+    """List the keys: their first characters, never the whole.
+
+    Example: `rendermill keys list`
+    """
     with farm_redis(data_dir) as redis:
-        table = Table("key", "account", "made")
-        for info in Accounts(redis).keys():  # noqa: SIM118 - a list of keys, not of a dict's
-            made = datetime.fromtimestamp(info.created_at).astimezone()
-            table.add_row(f"{info.hint}…", info.account, made.isoformat(sep=" ", timespec="seconds"))
-        output().print(table)
+        found = Accounts(redis).keys()
+    if as_json:
+        print_json(map(_shown, found))
+        return
+    rows = ((info.hint, info.account, Moment(info.created_at)) for info in found)
+    print_table(("key", "account", "made"), rows, none="No keys. 'rendermill keys create ACCOUNT' makes one.")
 
 
 @app.command()
 def revoke(
     key: Annotated[str, typer.Argument(help="The key, or its first characters as 'keys list' shows them.")],
     data_dir: DataDirOption = None,
+    as_json: JsonOption = False,
 ) -> None:
-    """Make a key useless, at once."""
+    """Make a key useless, within a second.
+
+    Example: `rendermill keys revoke rm_4kTz0`
+    """
     with farm_redis(data_dir) as redis:
-        info = Accounts(redis).revoke_key(key.rstrip("…"))
-        if info is None:
-            fail(f"No key, or more than one, begins with {key!r}; see 'rendermill keys list'.")
+        info = Accounts(redis).revoke_key(key)
+    if info is None:
+        fail("No key, or more than one, begins with that; see 'rendermill keys list'.", ExitCode.NOT_FOUND)
+    if as_json:
+        print_json([_shown(info)])
+    else:
         typer.echo(f"revoked {info.hint}… of {info.account}")
+
+
+def _shown(info: KeyInfo) -> dict[str, Any]:
+    return {"key": info.hint, "account": info.account, "created_at": iso_time(info.created_at)}

@@ -22,6 +22,8 @@ from shared.settings import PREFIX
 S3_ACCESS_KEY = "rendermill"
 S3_REGION = "us-east-1"
 LOOPBACK = "127.0.0.1"
+#: What `free_port` has given away: such a port stays free until its server listens there.
+_given_away: set[int] = set()
 NOT_INSTALLED = "{} is not installed, of which an embedded farm is made: pip install 'rendermill[embedded]'."
 
 
@@ -49,10 +51,13 @@ class Program:
 
 
 def free_port(host: str = LOOPBACK) -> int:
-    """A port of `host` that is free at the moment."""
-    with socket.create_server((host, 0), family=address_family(host)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
+    """A port of `host` that is free at the moment; this process is given none of them twice."""
+    while True:
+        with socket.create_server((host, 0), family=address_family(host)) as probe:
+            port: int = probe.getsockname()[1]
+        if port not in _given_away:
+            _given_away.add(port)
+            return port
 
 
 def address_family(host: str) -> socket.AddressFamily:

@@ -7,7 +7,6 @@ are judged, by the very fields of the schema. Whatever is not plainly right is j
 
 from __future__ import annotations
 
-import json
 import secrets
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -44,6 +43,8 @@ class Endpoint:
     schema: type[Schema]
     #: Fields that decide nothing about each other or the rest, but by being absent, null or empty.
     free: tuple[str, ...]
+    #: Fields that name pictures.
+    pictures: frozenset[str]
     job_of: Callable[[dict[str, Any]], dict[str, Any]]
     names: Mapping[str, str]
     mask_meaning: MaskMeaning
@@ -71,16 +72,30 @@ _OPENAI_FREE = ("prompt", "negative_prompt", "seed", "user")
 NATIVE = "/v1/jobs"
 ENDPOINTS = {
     "/v1/images/generations": Endpoint(
-        GenerationBody, _OPENAI_FREE, _generation, openai.NAMES, MaskMeaning.TRANSPARENT
+        schema=GenerationBody,
+        free=_OPENAI_FREE,
+        pictures=frozenset({"image"}),
+        job_of=_generation,
+        names=openai.NAMES,
+        mask_meaning=MaskMeaning.TRANSPARENT,
     ),
-    "/v1/images/edits": Endpoint(EditBody, _OPENAI_FREE, _edit, openai.NAMES, MaskMeaning.TRANSPARENT),
+    "/v1/images/edits": Endpoint(
+        schema=EditBody,
+        free=_OPENAI_FREE,
+        pictures=frozenset({"images", "mask"}),
+        job_of=_edit,
+        names=openai.NAMES,
+        mask_meaning=MaskMeaning.TRANSPARENT,
+    ),
     NATIVE: Endpoint(
-        JobBody, ("prompt", "negative_prompt", "seed", "name", "metadata"), _native, {}, MaskMeaning.WHITE
+        schema=JobBody,
+        free=("prompt", "negative_prompt", "seed", "name", "metadata"),
+        pictures=frozenset({"input_image", "mask_image"}),
+        job_of=_native,
+        names={},
+        mask_meaning=MaskMeaning.WHITE,
     ),
 }
-#: Of the free fields, those that a job has as well, and whether its request has them.
-_IN_REQUEST = ("prompt", "negative_prompt", "seed")
-_IN_JOB = ("name", "metadata")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,29 +117,40 @@ class BatchRequests:
         self._priority = priority
         schema = self._endpoint.schema()
         self._fields = {name: schema.fields[name] for name in self._endpoint.free}
-        self._templates: OrderedDict[tuple[str, ...], _Template] = OrderedDict()
+        self._templates: OrderedDict[str, _Template] = OrderedDict()
 
-    def job(self, body: dict[str, Any], job_id: str, left_s: float) -> NewJob:
+    def brings_pictures(self, body: Mapping[str, Any]) -> bool:
+        """Whether the body names pictures, which may have to be fetched."""
+        pictures = self._endpoint.pictures
+        return not pictures.isdisjoint(body) and any(body.get(name) is not None for name in pictures)
+
+    def job(self, body: dict[str, Any], job_id: str, left_s: float, custom_id: str | None = None) -> NewJob:
         """The job of a body, to be begun within `left_s` seconds; its images are stored. Raises LineRefused.
 
         Besides, whatever S3 raises.
         """
-        shapes = [_shape(body, name) for name in self._fields]
-        key = (json.dumps({name: value for name, value in body.items() if name not in self._fields}), *shapes)
+        key = self._combination(body)
         template = self._templates.get(key)
         if template is not None:
             self._templates.move_to_end(key)
-            job = self._from_template(template, body, job_id, left_s)
+            job = self._from_template(template, body, job_id, left_s, custom_id)
             if job is not None:
                 return job
-        job = self.judged_in_full(body, job_id, left_s)
-        if job.request.input_image is None and len(key[0]) <= _MAX_KEY:
+        job = self.judged_in_full(body, job_id, left_s, custom_id)
+        if job.request.input_image is None and len(key) <= _MAX_KEY:
             self._templates[key] = _template_of(job)
             if len(self._templates) > _TEMPLATES:
                 self._templates.popitem(last=False)
         return job
 
-    def _from_template(self, template: _Template, body: dict[str, Any], job_id: str, left_s: float) -> NewJob | None:
+    def _combination(self, body: Mapping[str, Any]) -> str:
+        """The body with `...`, which JSON does not know, for what free fields hold; 1, 1.0 and true stay apart."""
+        free = self._fields
+        return repr({name: ... if name in free and value not in (None, "") else value for name, value in body.items()})
+
+    def _from_template(
+        self, template: _Template, body: dict[str, Any], job_id: str, left_s: float, custom_id: str | None
+    ) -> NewJob | None:
         """The job, or None where a free field is not plainly right."""
         given: dict[str, Any] = {}
         try:
@@ -141,14 +167,14 @@ class BatchRequests:
         request["negative_prompt"] = given.get("negative_prompt") or None
         request["seed"] = secrets.randbits(RANDOM_SEED_BITS) if seed is None else seed
         job = template.job.copy()
-        job["id"], job["request"] = job_id, RenderRequest(**request)
+        job["id"], job["custom_id"], job["request"] = job_id, custom_id, RenderRequest(**request)
         if "name" in self._fields:
             job["name"], job["metadata"] = given.get("name"), given.get("metadata") or {}
         job["deadline_s"] = left_s if job["deadline_s"] is None else min(job["deadline_s"], left_s)
         return NewJob(**job)
 
-    def judged_in_full(self, body: dict[str, Any], job_id: str, left_s: float) -> NewJob:
-        """As `job`, without remembering or being reminded."""
+    def judged_in_full(self, body: dict[str, Any], job_id: str, left_s: float, custom_id: str | None = None) -> NewJob:
+        """As `job`, without remembering or being reminded; on any thread within `Judging`."""
         try:
             asked = self._endpoint.job_of(body)
             render, warnings = resolve(self._means.catalog, asked)
@@ -163,24 +189,17 @@ class BatchRequests:
                 "response_format: links need RENDERMILL_SECRET_KEY to be set on this farm; ask for b64_json.",
                 "response_format",
             )
-        images.store(self._means.storage, job_id)
+        images.store(self._means, job_id)
         placed = images.placed(render, job_id)
         warnings = [*warnings, *images.warnings]
         job = new_job(self._means.catalog, job_id, self._account, asked, placed, warnings, self._priority)
-        return replace(job, deadline_s=left_s if job.deadline_s is None else min(job.deadline_s, left_s))
+        deadline_s = left_s if job.deadline_s is None else min(job.deadline_s, left_s)
+        return replace(job, deadline_s=deadline_s, custom_id=custom_id)
 
     def _refused(self, code: str, errors: Mapping[str, list[str]]) -> LineRefused:
         named = {self._endpoint.names.get(name, name): words for name, words in errors.items()}
         words = "; ".join(f"{name}: {', '.join(words)}" for name, words in named.items())
         return LineRefused("invalid_value" if code == "invalid" else code, words, next(iter(named)))
-
-
-def _shape(body: Mapping[str, Any], name: str) -> str:
-    """Absent, null, empty, or a value: what else depends on of a free field."""
-    if name not in body:
-        return "-"
-    value = body[name]
-    return "0" if value is None else "e" if value == "" else "v"
 
 
 def _template_of(job: NewJob) -> _Template:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -25,57 +25,61 @@ COLUMNS = (
     *("line", "custom_id", "job_id", "status", "file", "image_id", "seed", "width", "height", "model"),
     *("error_code", "error_message"),
 )
+#: What begins a formula.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
 @dataclass(frozen=True, slots=True)
 class BatchRow:
-    """A line. `job` is None where it became none, or has not yet."""
+    """A line. `job` is None where it became none, or has not yet; `images` are those of its pictures that exist."""
 
     number: int
     custom_id: str | None
     body: dict[str, Any]
     job_id: str
     job: Job | None
+    images: list[Image]
 
 
-def rows_of(storage: Storage, records: Records, batch: Batch, file: File) -> Iterator[BatchRow]:
+def rows_of(storage: Storage, records: Records, images: Images, batch: Batch, file: File) -> Iterator[BatchRow]:
     """Every line of the batch that is not blank. Raises StorageError and RedisError."""
     lines = lines_of(storage, file.key, file.bytes)
     while step := list(islice(lines, _STEP)):
         ids = [job_id(batch.id, line.number) for line in step]
-        for line, id_, job in zip(step, ids, records.read(ids), strict=True):
-            yield _row(line, id_, job)
+        jobs = records.read(ids)
+        found = images.read([id_ for job in jobs if job is not None for id_ in job.images])
+        for line, id_, job in zip(step, ids, jobs, strict=True):
+            yield _row(line, id_, job, found)
 
 
-def _row(line: RawLine, id_: str, job: Job | None) -> BatchRow:
+def _row(line: RawLine, id_: str, job: Job | None, found: Mapping[str, Image]) -> BatchRow:
     try:
-        found = parsed(line)
+        asked = parsed(line)
     except LineRefused:
-        return BatchRow(line.number, None, {}, id_, None)
-    body = found.get("body")
-    return BatchRow(line.number, custom_id_of(found), body if isinstance(body, dict) else {}, id_, job)
+        return BatchRow(line.number, None, {}, id_, None, [])
+    body = asked.get("body")
+    pictures = [found[image] for image in job.images if image in found] if job else []
+    return BatchRow(line.number, custom_id_of(asked), body if isinstance(body, dict) else {}, id_, job, pictures)
 
 
-def manifest(rows: Iterable[BatchRow], images: Images) -> Iterator[bytes]:
+def manifest(rows: Iterable[BatchRow]) -> Iterator[bytes]:
     """The batch as CSV: a row for each picture, and one for each line without."""
     names = ArchiveNames()
     yield _csv([COLUMNS])
     for row in rows:
-        yield _csv(_records(row, images, names))
+        yield _csv(_records(row, names))
 
 
-def _records(row: BatchRow, images: Images, names: ArchiveNames) -> list[tuple[object, ...]]:
+def _records(row: BatchRow, names: ArchiveNames) -> list[tuple[object, ...]]:
     job, custom_id = row.job, row.custom_id or ""
     if job is None:
         return [(row.number, custom_id, "", "refused", *[""] * 8)]
     head = (row.number, custom_id, job.id, job.status)
-    found = images.read(job.images)
-    pictures = [found[id_] for id_ in job.images if id_ in found]
-    if not pictures:
+    if not row.images:
         error = job.error or {"code": "", "message": ""}
         return [(*head, *[""] * 5, job.request.model, error["code"], error["message"])]
-    files = names.take(row.number, custom_id, [picture.format for picture in pictures])
-    return [(*head, name, *_picture(picture), "", "") for name, picture in zip(files, pictures, strict=True)]
+    files = names.take(row.number, custom_id, [image.format for image in row.images])
+    return [(*head, name, *_picture(image), "", "") for name, image in zip(files, row.images, strict=True)]
 
 
 def _picture(image: Image) -> tuple[object, ...]:
@@ -84,5 +88,10 @@ def _picture(image: Image) -> tuple[object, ...]:
 
 def _csv(rows: Iterable[Iterable[object]]) -> bytes:
     buffer = io.StringIO()
-    csv.writer(buffer).writerows(rows)
+    csv.writer(buffer).writerows([_cell(value) for value in row] for row in rows)
     return buffer.getvalue().encode("utf-8", "replace")
+
+
+def _cell(value: object) -> object:
+    """A text that a spreadsheet would run as a formula gets a quote before it, as OWASP advises."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -63,8 +62,9 @@ class Number(fields.Field[float]):
         self._min, self._max = min, max
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> float:
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        if isinstance(value, bool) or not isinstance(value, int | float):
             raise ValidationError("must be a number")
+        # What is no number, or infinite, is not between them either.
         if not self._min <= value <= self._max:
             raise ValidationError(f"must be between {plain(self._min)} and {plain(self._max)}")
         return value

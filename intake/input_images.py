@@ -89,6 +89,8 @@ class InputImages:
 
     def placed(self, render: RenderRequest, job_id: str) -> RenderRequest:
         """The request with the keys under which `store` puts the images, and with the size that follows from them."""
+        if not self.files:
+            return render
         keys = {name: _key(job_id, name) for name in self.files}
         width, height = self.size or (render.width, render.height)
         return replace(
@@ -99,20 +101,23 @@ class InputImages:
             height=height,
         )
 
-    def store(self, storage: Storage, job_id: str) -> None:
-        """Put all of them where `placed` says, or none."""
+    def store(self, means: Means, job_id: str) -> None:
+        """Put all of them where `placed` says, or none. Upkeep removes them should the job never be accepted."""
+        if not self.files:
+            return
+        means.unclaimed.note(f"inputs/{job_id}/")
         try:
             for name, data in self.files.items():
-                storage.put(_key(job_id, name), data, CONTENT_TYPES["png"])
+                means.storage.put(_key(job_id, name), data, CONTENT_TYPES["png"])
         except StorageError:
-            with suppress(StorageError):
-                self.remove(storage, job_id)
+            self.remove(means.storage, job_id)
             raise
 
     def remove(self, storage: Storage, job_id: str) -> None:
-        """Take back what `store` did."""
+        """Take back what `store` did; what the storage does not give up now, upkeep removes."""
         if self.files:
-            storage.delete(_key(job_id, name) for name in self.files)
+            with suppress(StorageError):
+                storage.delete(_key(job_id, name) for name in self.files)
 
 
 def _key(job_id: str, name: str) -> str:

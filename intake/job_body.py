@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from marshmallow import ValidationError, fields, validates_schema
+from marshmallow.validate import Length
 
 from intake.field_errors import field_errors
 from intake.fields import MAX_PROMPT, Int, Metadata, Number, Text, choice
@@ -14,6 +15,8 @@ from intake.strict import Strict
 from shared import egress
 from shared.errors import RequestInvalid
 from shared.jobs import WEBHOOK_EVENTS, Priority
+from shared.loras import MAX_LORA_SCALE, MAX_LORAS
+from shared.noise import NoiseSchedulerName
 from shared.requests import MAX_IMAGES, MAX_SEED, OUTPUT_FORMATS, resolve
 
 #: Whatever a model allows, it is below this.
@@ -37,6 +40,13 @@ def image_text(**options: Any) -> Text:
     return Text(max=_MAX_IMAGE_TEXT, **options)
 
 
+class LoraField(Strict):
+    """An adapter, and how strongly it is laid over the model."""
+
+    id = Text(max=MAX_MODEL_NAME, required=True, metadata={"description": "One of those of `/v1/models/{id}`."})
+    scale = Number(min=-MAX_LORA_SCALE, max=MAX_LORA_SCALE, allow_none=True, metadata={"description": "1 if absent."})
+
+
 class RenderFields(Strict):
     """What every way of asking for a picture has; the limits of the model asked for are checked by `resolve`."""
 
@@ -47,6 +57,17 @@ class RenderFields(Strict):
     height = Int(min=1, max=MAX_SIDE, allow_none=True, metadata={"description": "Pixels; the model's limits apply."})
     num_steps = Int(min=1, max=MAX_STEPS, allow_none=True)
     guidance_scale = Number(min=0, max=MAX_GUIDANCE, allow_none=True)
+    scheduler = choice(
+        *NoiseSchedulerName,
+        allow_none=True,
+        metadata={"description": "How noise is taken away; the model tells which it allows, and its own."},
+    )
+    loras = fields.List(
+        fields.Nested(LoraField),
+        allow_none=True,
+        validate=Length(max=MAX_LORAS, error=f"must be at most {MAX_LORAS} adapters"),
+        metadata={"description": "LoRA adapters; the model tells which there are for it.", "maxItems": MAX_LORAS},
+    )
     seed = Int(
         min=0, max=MAX_SEED, allow_none=True, metadata={"description": "Image i uses seed + i; random if absent."}
     )
@@ -75,6 +96,9 @@ class RenderFields(Strict):
         if "input_image" in errors:
             # It is wrong, not missing: nothing else is to be blamed for that.
             valid["input_image"] = ""
+        if any(name.startswith("loras") for name in errors):
+            # What is left of a list with a wrong entry is not what was asked for.
+            valid.pop("loras", None)
         extra: dict[str, Any] = {}
         if "model" in valid:
             try:

@@ -13,6 +13,7 @@ from shared.catalog import Catalog, load_catalog
 from shared.images import Images
 from shared.settings import Settings
 from shared.storage import Storage
+from shared.unclaimed import Unclaimed
 
 #: How long the server of an input image may take to answer.
 _FETCH_TIMEOUT_S = 20.0
@@ -24,6 +25,7 @@ class Means:
     catalog: Catalog
     images: Images
     storage: Storage
+    unclaimed: Unclaimed
     #: Networks beside the public ones that users may name addresses in, and the client for these addresses.
     egress_allow: egress.Networks
     egress: httpx.Client
@@ -37,6 +39,7 @@ def build_means(settings: Settings, redis: Redis, storage: Storage) -> Means:
         catalog=load_catalog(settings.catalog_path),
         images=Images(redis),
         storage=storage,
+        unclaimed=Unclaimed(redis),
         egress_allow=allow,
         egress=egress.client(allow, _FETCH_TIMEOUT_S),
     )

@@ -129,8 +129,11 @@ class Accounts:
 
     def webhook_secrets(self, account: str) -> list[str]:
         """The secrets that sign now: the present one, and that before it for a day after a rotation."""
-        before = cast(str | None, self._redis.get(f"{self._prefix}old_webhook_secret:{account}"))
-        return [self.webhook_secret(account), *([before] if before else [])]
+        pipeline = self._redis.pipeline(transaction=False)
+        pipeline.hget(f"{self._prefix}account:{account}", "webhook_secret")
+        pipeline.get(f"{self._prefix}old_webhook_secret:{account}")
+        present, before = cast(list[str | None], pipeline.execute())
+        return [present or self.webhook_secret(account), *([before] if before else [])]
 
 
 def _digest(key: str) -> str:

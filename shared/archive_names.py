@@ -38,4 +38,5 @@ def _numbered(stem: str, formats: Sequence[str]) -> list[str]:
 def _safe(custom_id: str) -> str:
     # "~" is not among the safe characters: what is made unique by it meets nothing else.
     name = _UNSAFE.sub("_", custom_id)[:_LONGEST].strip(".")
-    return f"_{name}" if _RESERVED.fullmatch(name) else name
+    # A program would take what begins with "-" for an option.
+    return f"_{name}" if _RESERVED.fullmatch(name) or name.startswith("-") else name

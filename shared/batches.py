@@ -1,8 +1,8 @@
 """Batches: many jobs handed in as one file.
 
-A batch is a record with a cursor. Whoever claims it (`claim`) goes on where the record says, and every write bears the
-claim's fence, so a worker that was presumed dead changes nothing. The id of each job follows from the batch and its
-line: what is enqueued a second time is known already, and no list of the jobs is needed.
+A batch is a record with a cursor. Whoever claims it (`shared/batch_claims.py`) goes on where the record says. The id of
+each job follows from the batch and its line: what is enqueued a second time is known already, and no list of the jobs
+is needed.
 """
 
 from __future__ import annotations
@@ -15,15 +15,12 @@ from typing import Any, Self, cast
 
 from redis import Redis
 
-from shared.errors import RendermillError
+from shared.errors import RendermillError, idempotency_mismatch
 from shared.ids import derived_id, new_id
 from shared.jobs import Priority
-from shared.redis_client import PREFIX, Script
-from shared.scheduler import BatchClaim, BatchLost
+from shared.pages import newest_ids
+from shared.redis_client import PREFIX, Script, now_ms
 
-#: A worker that holds a batch renews its claim at each chunk of lines; the slowest of them, with pictures to be fetched
-#: one after the other, takes half of this.
-LEASE_S = 60.0
 #: The OpenAI API's limit.
 MAX_LINES = 50_000
 
@@ -87,6 +84,8 @@ class Batch:
     open: int
     #: Whether no more jobs will come.
     ingested: bool
+    #: The limit that stood against its next lines when they were last tried, as {code, message}.
+    held_up: dict[str, str] | None
     #: Jobs by the status in which they ended.
     ended: dict[str, int]
     output_file: str | None
@@ -113,6 +112,7 @@ class Batch:
             bad=int(record["bad"]),
             open=int(record["open"]),
             ingested="ingested" in record,
+            held_up=json.loads(record["held_up"]) if record.get("held_up") else None,
             ended={
                 name.removeprefix("jobs_"): int(count) for name, count in record.items() if name.startswith("jobs_")
             },
@@ -124,6 +124,11 @@ class Batch:
     def read_up_to(self, offset: int, line: int, bad: int) -> Self:
         """The batch with its cursor behind further lines, `bad` of which became no job."""
         return replace(self, offset=offset, line=line, bad=self.bad + bad)
+
+    @property
+    def finished(self) -> int:
+        """Jobs that have ended."""
+        return sum(self.ended.values())
 
     @property
     def ended_at(self) -> float | None:
@@ -140,9 +145,9 @@ class Batch:
         return f"{self.folder}manifest.csv"
 
     def view(self) -> dict[str, Any]:
-        """The Batch object of the OpenAI API, and its priority."""
+        """The Batch object of the OpenAI API, with its priority and what holds it up."""
         completed = self.ended.get("succeeded", 0)
-        not_completed = self.bad + sum(self.ended.values()) - completed
+        not_completed = self.bad + self.finished - completed
         failed = self.total - completed if self.status.is_terminal else not_completed
         moments = {**self.moments, "expires_at": self.expires_at}
         return {
@@ -160,6 +165,7 @@ class Batch:
             "request_counts": {"total": self.total, "completed": completed, "failed": failed},
             "metadata": self.metadata,
             "priority": self.priority,
+            "held_up": self.held_up if self.status is BatchStatus.IN_PROGRESS else None,
         }
 
 
@@ -169,11 +175,8 @@ class Batches:
     def __init__(self, redis: Redis, prefix: str = PREFIX) -> None:
         self._redis = redis
         self._prefix = prefix
-        self._create = Script(redis, "create_batch", prefix)
+        self._create = Script(redis, "create_batch", prefix, uses=["_idempotency"])
         self._cancel = Script(redis, "cancel_batch", prefix)
-        self._claim = Script(redis, "claim_batch", prefix)
-        self._hold = Script(redis, "hold_batch", prefix)
-        self._finish = Script(redis, "finish_batch", prefix)
 
     # What the front door does
 
@@ -206,7 +209,7 @@ class Batches:
         answer = self._create(new_id("batch"), account, input_file, window_ms, *once, *flat)
         match answer[0]:
             case "mismatch":
-                raise RendermillError("idempotency_mismatch", "This Idempotency-Key came with another body before.")
+                raise idempotency_mismatch()
             case "no_file":
                 raise RendermillError(
                     "not_found", f"There is no file {input_file} with the purpose batch; upload one first."
@@ -230,15 +233,15 @@ class Batches:
         Raises RendermillError `bad_request` where `after` is not one of them.
         """
         index = f"{self._prefix}batches:{account}"
-        start = 0
-        if after is not None:
-            rank = self._redis.zrevrank(index, after)
-            if rank is None:
-                raise RendermillError("bad_request", "'after' must be the id of one of your batches.")
-            start = cast(int, rank) + 1
-        ids = cast(list[str], self._redis.zrevrange(index, start, start + limit))
-        found = [batch for id_ in ids[:limit] if (batch := self.read(id_))]
-        return found, len(ids) > limit
+        ids, has_more = newest_ids(self._redis, index, limit=limit, after=after, kind="batches")
+        found = [batch for id_ in ids if (batch := self.read(id_))]
+        return found, has_more
+
+    def finished_jobs(self, batch_id: str, *, limit: int, after: int) -> tuple[list[str], bool]:
+        """Up to `limit` ids of its jobs in the order in which they ended, without the first `after`; any more?"""
+        name = f"{self._prefix}batch_finished:{batch_id}"
+        ids = cast(list[str], self._redis.lrange(name, after, after + limit))
+        return ids[:limit], len(ids) > limit
 
     def cancel(self, batch_id: str, account: str) -> None:
         """Call a batch off. Raises RendermillError `not_found`, and `conflict` where it is too late."""
@@ -248,40 +251,11 @@ class Batches:
         if status not in (BatchStatus.VALIDATING, BatchStatus.IN_PROGRESS, BatchStatus.CANCELLING):
             raise RendermillError("conflict", f"The batch is {status} already; it cannot be cancelled any more.")
 
-    # What a worker does
-
-    def claim(self) -> BatchClaim | None:
-        """A batch that is due for work, or None; it is due again after `LEASE_S` unless held."""
-        answer = self._claim(round(LEASE_S * 1000))
-        return BatchClaim(str(answer[0]), int(answer[1])) if answer else None
-
-    def hold(self, claim: BatchClaim, *, status: BatchStatus | None = None, **fields: str | int) -> tuple[str, int]:
-        """Renew the claim and write fields of the record; the status now, and how many jobs are not finished.
-
-        `ingested=1` says that no more jobs will come: the batch then rests until its last one is finished. Raises
-        BatchLost where another worker has the batch.
-        """
-        flat = [value for pair in fields.items() for value in pair]
-        answer = self._hold(claim.id, claim.fence, round(LEASE_S * 1000), status or "", *flat)
-        if answer[0] == "lost":
-            raise BatchLost(claim.id)
-        return str(answer[0]), int(answer[1])
-
-    def put_off(self, claim: BatchClaim, wait_s: float = 0.0) -> None:
-        """Let go of a claimed batch, which is due again after `wait_s`."""
-        self._redis.zadd(self._prefix + "batches_due", {claim.id: (self._now() + wait_s) * 1000}, xx=True)
-
-    def finish(self, claim: BatchClaim, status: BatchStatus, **fields: str) -> None:
-        """End the batch. Raises BatchLost where another worker has it."""
-        flat = [text for pair in fields.items() for text in pair]
-        if self._finish(claim.id, claim.fence, status, *flat) == "lost":
-            raise BatchLost(claim.id)
+    # What upkeep does
 
     def due(self) -> int:
         """How many batches are due for work."""
-        return self._redis.zcount(self._prefix + "batches_due", "-inf", self._now() * 1000)
-
-    # What tidying does
+        return self._redis.zcount(self._prefix + "batches_due", "-inf", now_ms(self._redis))
 
     def finished_before(self, unix_s: float, limit: int) -> list[str]:
         """Ids of batches that ended before that time, the oldest first."""
@@ -292,14 +266,10 @@ class Batches:
         """Remove the record of a finished batch."""
         account = cast(str | None, self._redis.hget(f"{self._prefix}batch:{batch_id}", "account"))
         pipeline = self._redis.pipeline(transaction=True)
-        pipeline.delete(f"{self._prefix}batch:{batch_id}")
+        pipeline.delete(f"{self._prefix}batch:{batch_id}", f"{self._prefix}batch_finished:{batch_id}")
         pipeline.zrem(f"{self._prefix}batches:{account}", batch_id)
         pipeline.zrem(self._prefix + "retained_batches", batch_id)
         pipeline.execute()
-
-    def _now(self) -> float:
-        seconds, microseconds = self._redis.time()
-        return float(seconds + microseconds / 1e6)
 
 
 def left_s(batch: Batch) -> float:

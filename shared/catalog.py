@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import math
 import tomllib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import MISSING, dataclass, fields, replace
 from decimal import Decimal, InvalidOperation
 from enum import StrEnum
 from functools import cache
@@ -16,9 +16,17 @@ from pathlib import Path
 from typing import Any, Self
 
 from shared.errors import RequestInvalid
+from shared.loras import Lora, loras_by_model
+from shared.noise import NO_SCHEDULER, NoiseScheduler
 from shared.settings import settings
 from shared.wording import closest
 
+#: The family that renders nothing and sleeps instead; it stands for a device in load tests.
+SYNTHETIC = "synthetic"
+#: A synthetic batch that took longer would look like a device that hangs.
+_MAX_BATCH_S = 600.0
+#: Keys of an entry that say what to load, and so those which a synthetic model cannot have.
+_WEIGHTS_KEYS = frozenset({"source", "revision", "dtype", "compile", "scheduler", "unet", "max_prompt_tokens"})
 #: Credits for a megapixel and step; the largest job of all then costs less than what Redis's scripts count exactly.
 _MAX_PRICE = 1000
 
@@ -44,6 +52,16 @@ class GuidanceKind(StrEnum):
     #: Distilled to run without guidance. A negative prompt switches true classifier-free guidance on, at the
     #: catalog's scale unless the request names one, and doubles the work; a scale alone has no effect.
     NEGATIVE_ONLY = "negative-only"
+
+
+class Compile(StrEnum):
+    """What of a model is compiled to kernels of its own; nothing, unless its entry says so."""
+
+    OFF = "off"
+    #: The blocks that its denoiser repeats: soon done, and most of the gain for transformers.
+    REGIONAL = "regional"
+    #: The whole denoiser and the decoder of pictures: minutes for each new shape.
+    FULL = "full"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,13 +108,6 @@ class Size:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NoiseScheduler:
-    #: `euler` or `flow-euler`.
-    name: str
-    timestep_spacing: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class UNetSource:
     """A single-file UNet that replaces the one of the model's folder."""
 
@@ -106,22 +117,38 @@ class UNetSource:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Synthetic:
+    """How a synthetic model passes its time."""
+
+    #: Seconds of one batch, however many images and steps it has.
+    batch_s: float
+
+    def __post_init__(self) -> None:
+        if isinstance(self.batch_s, bool) or not isinstance(self.batch_s, int | float):
+            raise ValueError(f"synthetic.batch_s is a number of seconds, not {self.batch_s!r}")
+        if not 0 <= self.batch_s <= _MAX_BATCH_S:
+            raise ValueError(f"synthetic.batch_s is from 0 to {_MAX_BATCH_S:g} seconds, not {self.batch_s}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
-    """One entry of the catalog."""
+    """One entry of the catalog. A model is either synthetic or has weights: a `source` and a `scheduler`."""
 
     id: str
     name: str
     family: str
     modes: tuple[Mode, ...]
-    source: str
     licence: str
     guidance: Guidance
     num_steps: Steps
     size: Size
-    scheduler: NoiseScheduler
+    source: str = ""
+    scheduler: NoiseScheduler = NO_SCHEDULER
+    synthetic: Synthetic | None = None
     aliases: tuple[str, ...] = ()
     revision: str = "main"
     dtype: str = "bfloat16"
+    compile: Compile = Compile.OFF
     #: Most images that share one denoising batch.
     batch_limit: int = 4
     #: Predicted seconds for one denoiser evaluation over a megapixel; only ratios between jobs matter for
@@ -132,6 +159,8 @@ class Model:
     #: Tokens of the T5 encoder, where the family has one.
     max_prompt_tokens: int = 256
     unet: UNetSource | None = None
+    #: The adapters that requests may lay over it: those of the `[[lora]]` tables that name the model.
+    loras: tuple[Lora, ...] = ()
 
     @property
     def parameters(self) -> frozenset[str]:
@@ -139,6 +168,10 @@ class Model:
         names = {"prompt", "width", "height", "num_steps", "guidance_scale", "seed", "n"}
         if self.guidance.takes_negative_prompt:
             names.add("negative_prompt")
+        if self.scheduler.names:
+            names.add("scheduler")
+        if self.loras:
+            names.add("loras")
         if Mode.IMAGE_TO_IMAGE in self.modes:
             names |= {"input_image", "strength"}
         if Mode.INPAINTING in self.modes:
@@ -151,9 +184,8 @@ class Model:
         name = table.get("id", "(a model without id)")
         if ":" in name or "," in name:
             raise ValueError(f"catalog: {name}: an id must not contain ':' or ',', which part keys and queues")
-        unknown = table.keys() - {f.name for f in fields(cls)}
-        if unknown:
-            raise ValueError(f"catalog: {name}: unknown key {', '.join(sorted(unknown))}")
+        if wrong := _wrong_keys(table, cls):
+            raise ValueError(f"catalog: {name}: {wrong}")
         try:
             parts = {
                 "modes": tuple(Mode(mode) for mode in table["modes"]),
@@ -161,15 +193,37 @@ class Model:
                 "guidance": Guidance(**{**table["guidance"], "kind": GuidanceKind(table["guidance"]["kind"])}),
                 "num_steps": Steps(**table["num_steps"]),
                 "size": Size(**table["size"]),
+                "compile": Compile(table.get("compile", Compile.OFF)),
                 "price": _price(table.get("price", 0)),
-                "scheduler": NoiseScheduler(**table["scheduler"]),
-                "unet": UNetSource(**table["unet"]) if "unet" in table else None,
             }
-            return cls(**{**table, **parts})
+            own = {key: read(table[key]) for key, read in _FAMILY_TABLES.items() if key in table}
+            return cls(**{**table, **parts, **own})
         except KeyError as error:
             raise ValueError(f"catalog: {name}: {error} is missing") from error
         except (TypeError, ValueError) as error:
             raise ValueError(f"catalog: {name}: {error}") from error
+
+
+def _wrong_keys(table: Mapping[str, Any], model: type[Model]) -> str:
+    """What is wrong with the keys of a `[[model]]` table; nothing where they are those of its family."""
+    unknown = table.keys() - ({f.name for f in fields(model)} - {"loras"})
+    if unknown:
+        return f"unknown key {', '.join(sorted(unknown))}"
+    is_synthetic = table.get("family") == SYNTHETIC
+    surplus = table.keys() & (_WEIGHTS_KEYS if is_synthetic else {"synthetic"})
+    if surplus:
+        return f"a model of the family {table.get('family')} has no {', '.join(sorted(surplus))}"
+    needed = {f.name for f in fields(model) if f.default is MISSING}
+    missing = (needed | ({"synthetic"} if is_synthetic else {"source", "scheduler"})) - table.keys()
+    return f"{', '.join(sorted(missing))} is missing" if missing else ""
+
+
+#: Tables that only some families have, and what reads each.
+_FAMILY_TABLES: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {
+    "scheduler": NoiseScheduler.from_table,
+    "unet": lambda table: UNetSource(**table),
+    "synthetic": lambda table: Synthetic(**table),
+}
 
 
 def _price(value: Any) -> Decimal:
@@ -239,7 +293,9 @@ def load_catalog(path: Path) -> Catalog:
     """The catalog of a TOML file. Raises ValueError saying what is wrong where."""
     with path.open("rb") as file:
         data = tomllib.load(file)
-    return Catalog((Model.from_table(table) for table in data.get("model", [])), data.get("aliases"))
+    models = [Model.from_table(table) for table in data.get("model", [])]
+    loras = loras_by_model(map(Lora.from_table, data.get("lora", [])), [model.id for model in models])
+    return Catalog((replace(model, loras=loras[model.id]) for model in models), data.get("aliases"))
 
 
 @cache

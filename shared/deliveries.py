@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -17,7 +17,8 @@ from redis import Redis
 from shared.accounts import new_webhook_secret
 from shared.errors import RendermillError
 from shared.ids import new_id
-from shared.redis_client import PREFIX, Script
+from shared.pages import newest_ids
+from shared.redis_client import PREFIX, Script, now_ms
 
 #: Finished deliveries can be looked at and sent again for this long.
 _KEPT_S = 30 * 86400
@@ -145,34 +146,23 @@ class Deliveries:
 
     # Deliveries
 
-    def claim_due(self, limit: int, lease_s: float) -> list[str]:
-        """Ids of deliveries to send now; each is due again after `lease_s` unless `record` is called."""
-        return cast(list[str], self._claim(limit, round(lease_s * 1000)))
+    def claim_due(self, limit: int, lease_s: float) -> list[Delivery]:
+        """Deliveries to send now; each is due again after `lease_s` unless `record` is called."""
+        rows = cast(list[list[str]], self._claim(limit, round(lease_s * 1000)))
+        return [_delivery(id_, dict(zip(flat[::2], flat[1::2], strict=True))) for id_, *flat in rows]
 
     def postpone(self, delivery_id: str, wait_s: float) -> None:
         """Put a claimed delivery off without an attempt."""
-        seconds, _ = self._redis.time()
-        self._redis.zadd(self._prefix + "due", {delivery_id: (seconds + wait_s) * 1000}, xx=True)
+        due_ms = now_ms(self._redis) + wait_s * 1000
+        self._redis.zadd(self._prefix + "due", {delivery_id: due_ms}, xx=True)
 
     def due(self) -> int:
         """How many deliveries are due."""
-        seconds, microseconds = self._redis.time()
-        return self._redis.zcount(self._prefix + "due", "-inf", seconds * 1000 + microseconds // 1000)
+        return self._redis.zcount(self._prefix + "due", "-inf", now_ms(self._redis))
 
     def read(self, delivery_id: str) -> Delivery | None:
         record = cast(dict[str, str], self._redis.hgetall(f"{self._prefix}delivery:{delivery_id}"))
-        if not record:
-            return None
-        return Delivery(
-            id=delivery_id,
-            account=record["account"],
-            job=record["job"],
-            event=record["event"],
-            endpoint=record["endpoint"],
-            status=record["status"],
-            attempts=int(record["attempts"]),
-            created_at=int(record["created"]) / 1000,
-        )
+        return _delivery(delivery_id, record) if record else None
 
     def get(self, delivery_id: str, account: str) -> Delivery:
         """The delivery. Raises RendermillError `not_found`, also for another account's."""
@@ -199,27 +189,34 @@ class Deliveries:
         Raises RendermillError `bad_request` where `after` is not one of them.
         """
         index = f"{self._prefix}deliveries:{account}"
-        start = 0
-        if after is not None:
-            rank = self._redis.zrevrank(index, after)
-            if rank is None:
-                raise RendermillError("bad_request", "'after' must be the id of one of your deliveries.")
-            start = cast(int, rank) + 1
-        ids = cast(list[str], self._redis.zrevrange(index, start, start + limit))
-        found = [delivery for id_ in ids[:limit] if (delivery := self.read(id_))]
-        return found, ids[limit - 1] if len(ids) > limit else None
+        ids, has_more = newest_ids(self._redis, index, limit=limit, after=after, kind="deliveries")
+        found = [delivery for id_ in ids if (delivery := self.read(id_))]
+        return found, ids[-1] if has_more else None
 
     def redeliver(self, delivery: Delivery) -> None:
         """Send it again now, with the same id."""
-        seconds, _ = self._redis.time()
+        due_ms = now_ms(self._redis)
         pipeline = self._redis.pipeline(transaction=True)
         pipeline.hset(f"{self._prefix}delivery:{delivery.id}", mapping={"status": "pending", "attempts": 0})
         pipeline.persist(f"{self._prefix}delivery:{delivery.id}")
         pipeline.persist(f"{self._prefix}attempts:{delivery.id}")
-        pipeline.zadd(self._prefix + "due", {delivery.id: seconds * 1000})
+        pipeline.zadd(self._prefix + "due", {delivery.id: due_ms})
         pipeline.execute()
 
     def prune(self, account: str) -> None:
         """Drop what is past its time from the account's log."""
-        seconds, _ = self._redis.time()
-        self._redis.zremrangebyscore(f"{self._prefix}deliveries:{account}", "-inf", (seconds - _KEPT_S) * 1000)
+        oldest_ms = now_ms(self._redis) - _KEPT_S * 1000
+        self._redis.zremrangebyscore(f"{self._prefix}deliveries:{account}", "-inf", oldest_ms)
+
+
+def _delivery(id_: str, record: Mapping[str, str]) -> Delivery:
+    return Delivery(
+        id=id_,
+        account=record["account"],
+        job=record["job"],
+        event=record["event"],
+        endpoint=record["endpoint"],
+        status=record["status"],
+        attempts=int(record["attempts"]),
+        created_at=int(record["created"]) / 1000,
+    )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import socket
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -44,6 +45,10 @@ _NOT_PUBLIC: Networks = tuple(
     )
 )
 
+#: A connection stays open for so long after an answer: a receiver that is told of job after job is greeted once. Its
+#: address was checked when it was made.
+_KEPT_OPEN_S = 5.0
+_MAX_KEPT_OPEN = 64
 #: Longer addresses are no addresses, and every proxy on the way cuts them off.
 _MAX_URL = 2048
 _PLAIN = "plain http is for networks of RENDERMILL_EGRESS_ALLOW alone"
@@ -141,17 +146,34 @@ def fetch(http: httpx.Client, url: str, max_bytes: int) -> bytes:
 
 
 class _GuardedTransport(httpx.BaseTransport):
-    """Sends requests through connections of `_GuardedBackend`, one each."""
+    """Sends requests through connections of `_GuardedBackend`."""
 
     def __init__(self, allow: Networks, timeout_s: float, *, plain: bool) -> None:
+        self._timeout_s = timeout_s
+        self._deadline = _Deadline()
         self._pool = httpcore.ConnectionPool(
             ssl_context=httpx.create_ssl_context(trust_env=False),
-            # A connection has the deadline of its request, so it serves no second one.
-            max_keepalive_connections=0,
-            network_backend=_GuardedBackend(allow, timeout_s, plain=plain),
+            # As many as there are threads that send.
+            max_connections=None,
+            max_keepalive_connections=_MAX_KEPT_OPEN,
+            keepalive_expiry=_KEPT_OPEN_S,
+            network_backend=_GuardedBackend(allow, self._deadline, plain=plain),
         )
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
+        self._deadline.begin(self._timeout_s)
+        while True:
+            self._deadline.connected = False
+            try:
+                return self._send(request)
+            except (httpx.NetworkError, httpx.RemoteProtocolError):
+                # A connection that was kept open may be closed at its other end just when it is used again. So the
+                # request goes out anew, in the end over a new connection, whose failure counts. It may arrive twice:
+                # whoever sends by this client sends again whatever was not answered.
+                if self._deadline.connected:
+                    raise
+
+    def _send(self, request: httpx.Request) -> httpx.Response:
         assert isinstance(request.stream, httpx.SyncByteStream)
         url = httpcore.URL(
             scheme=request.url.raw_scheme,
@@ -205,9 +227,9 @@ def _errors_of_httpx(request: httpx.Request) -> Iterator[None]:
 class _GuardedBackend(httpcore.NetworkBackend):
     """Connects to addresses that were checked, and only to these."""
 
-    def __init__(self, allow: Networks, timeout_s: float, *, plain: bool) -> None:
+    def __init__(self, allow: Networks, deadline: _Deadline, *, plain: bool) -> None:
         self._allow = allow
-        self._timeout_s = timeout_s
+        self._deadline = deadline
         self._plain = plain
         self._sockets = httpcore.SyncBackend()
 
@@ -219,18 +241,19 @@ class _GuardedBackend(httpcore.NetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.NetworkStream:
-        deadline = time.monotonic() + self._timeout_s
+        self._deadline.connected = True
         addresses = _resolve(host, port)
         for address in addresses:
             check_address(address, self._allow, plain=self._plain)
         failure: httpcore.NetworkError | httpcore.TimeoutException = httpcore.ConnectError(f"{host} has no address")
         for address in addresses:
             try:
-                stream = self._sockets.connect_tcp(str(address), port, _left(deadline), local_address, socket_options)
+                left = self._deadline.left()
+                stream = self._sockets.connect_tcp(str(address), port, left, local_address, socket_options)
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
                 failure = error
             else:
-                return _DeadlineStream(stream, deadline)
+                return _DeadlineStream(stream, self._deadline)
         raise failure
 
 
@@ -242,25 +265,36 @@ def _resolve(host: str, port: int) -> list[Address]:
     return list(dict.fromkeys(ipaddress.ip_address(sockaddr[0]) for *_, sockaddr in answers))
 
 
-def _left(deadline: float) -> float:
-    left = deadline - time.monotonic()
-    if left <= 0:
-        raise httpcore.ReadTimeout("it took too long")
-    return left
+class _Deadline(threading.local):
+    """When the request that this thread is at must be done: a thread reads an answer before it sends another."""
+
+    at = 0.0
+    #: Whether a connection was, or was to be, made for it.
+    connected = False
+
+    def begin(self, timeout_s: float) -> None:
+        self.at = time.monotonic() + timeout_s
+
+    def left(self) -> float:
+        """Seconds until then. Raises httpcore.ReadTimeout where there are none."""
+        left = self.at - time.monotonic()
+        if left <= 0:
+            raise httpcore.ReadTimeout("it took too long")
+        return left
 
 
 class _DeadlineStream(httpcore.NetworkStream):
-    """A connection that ends at `deadline`, however busy: a byte now and then does not keep it open."""
+    """A connection whose requests end at their deadlines, however busy: a byte now and then keeps none alive."""
 
-    def __init__(self, stream: httpcore.NetworkStream, deadline: float) -> None:
+    def __init__(self, stream: httpcore.NetworkStream, deadline: _Deadline) -> None:
         self._stream = stream
         self._deadline = deadline
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ARG002
-        return self._stream.read(max_bytes, _left(self._deadline))
+        return self._stream.read(max_bytes, self._deadline.left())
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ARG002
-        self._stream.write(buffer, _left(self._deadline))
+        self._stream.write(buffer, self._deadline.left())
 
     def close(self) -> None:
         self._stream.close()
@@ -271,7 +305,7 @@ class _DeadlineStream(httpcore.NetworkStream):
         server_hostname: str | None = None,
         timeout: float | None = None,  # noqa: ARG002
     ) -> httpcore.NetworkStream:
-        secured = self._stream.start_tls(ssl_context, server_hostname, _left(self._deadline))
+        secured = self._stream.start_tls(ssl_context, server_hostname, self._deadline.left())
         return _DeadlineStream(secured, self._deadline)
 
     def get_extra_info(self, info: str) -> Any:

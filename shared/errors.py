@@ -102,3 +102,10 @@ class JobFailure(Exception):
         self.kind = FAILURES[code]
         self.message = message
         super().__init__(f"{code}: {message}")
+
+
+def idempotency_mismatch(what: str = "body") -> RendermillError:
+    """The error for an `Idempotency-Key` that came with another request before."""
+    return RendermillError(
+        "idempotency_mismatch", f"This Idempotency-Key came with another {what} before; use a new key."
+    )

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from redis import Redis
 
-from shared.errors import RendermillError
+from shared.errors import RendermillError, idempotency_mismatch
 from shared.redis_client import PREFIX, Script
 
 #: Files looked up for one page before the next are.
@@ -59,24 +59,30 @@ class Files:
     def __init__(self, redis: Redis, prefix: str = PREFIX) -> None:
         self._redis = redis
         self._prefix = prefix
+        self._add = Script(redis, "add_file", prefix, uses=["_idempotency"])
         self._delete = Script(redis, "delete_file", prefix)
 
-    def add(self, file: File) -> None:
-        """Record a file whose bytes are stored. A second time changes nothing."""
-        record: dict[Any, Any] = {
-            "account": file.account,
-            "filename": file.filename,
-            "purpose": file.purpose,
-            "bytes": file.bytes,
-            "created": repr(file.created_at),
-        }
-        pipeline = self._redis.pipeline(transaction=True)
-        if file.expires_at is not None:
-            record["expires"] = repr(file.expires_at)
-            pipeline.zadd(self._prefix + "expiring_files", {file.id: file.expires_at})
-        pipeline.hset(f"{self._prefix}file:{file.id}", mapping=record)
-        pipeline.zadd(f"{self._prefix}files:{file.account}", {file.id: file.created_at})
-        pipeline.execute()
+    def add(
+        self, file: File, *, key: str = "", fingerprint: str = "", remember_s: float = 0.0, anew: bool = False
+    ) -> str:
+        """Record a file whose bytes are stored, unless its account used the idempotency `key` before: the file's id.
+
+        It is that of the first upload under the key, as long as that file exists; then this one's bytes are needed no
+        more. With `anew` an earlier use of the key is forgotten instead. A second time changes nothing.
+
+        Raises RendermillError `idempotency_mismatch` where the key was used with another fingerprint.
+        """
+        expires = "" if file.expires_at is None else repr(file.expires_at)
+        once = (key, fingerprint, round(remember_s * 1000), "1" if anew else "")
+        record = ("filename", file.filename, "purpose", file.purpose, "bytes", file.bytes)
+        answer = self._add(file.id, file.account, repr(file.created_at), expires, *once, *record)
+        match answer[0]:
+            case "mismatch":
+                raise idempotency_mismatch("file")
+            case "replayed":
+                return str(answer[1])
+            case _:
+                return file.id
 
     def read(self, file_ids: Sequence[str]) -> list[File]:
         """Those of the files that exist, in their order."""

@@ -99,6 +99,8 @@ class NewJob:
     warnings: tuple[str, ...] = ()
     #: Seconds from now after which it must not start.
     deadline_s: float | None = None
+    #: What its line is called in its batch.
+    custom_id: str | None = None
 
     def __post_init__(self) -> None:
         # Tags advance by cost: one that is not positive would let its account take everything.
@@ -107,16 +109,16 @@ class NewJob:
 
     def spec(self) -> dict[str, Any]:
         """The part of the record that never changes, for JSON."""
-        spec: dict[str, Any] = {"request": self.request.to_dict()}
-        optional = {
+        parts = {
+            "request": self.request.to_dict(),
             "name": self.name,
             "webhook_url": self.webhook_url,
             "metadata": dict(self.metadata),
-            "warnings": list(self.warnings),
+            "warnings": self.warnings,
             "deadline_s": self.deadline_s,
+            "custom_id": self.custom_id,
         }
-        spec.update({key: value for key, value in optional.items() if value})
-        return spec
+        return {key: value for key, value in parts.items() if value}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,12 +147,48 @@ class Job:
     metadata: dict[str, Any]
     warnings: list[str]
     deadline_s: float | None
+    #: The batch that it belongs to, and what its line is called there.
+    batch: str | None
+    custom_id: str | None
     #: The finished pictures' image ids.
     images: list[str]
     #: `{code, message}` of a failed job.
     error: dict[str, str] | None
     #: Seconds: `queued_s`, `load_s`, `render_s`, `store_s`.
     timings: dict[str, float]
+    #: Of a succeeded job, what made its pictures besides its request: `revisions`, `device`, `dtype`, `versions`.
+    provenance: dict[str, Any] | None
+
+    @classmethod
+    def accepted(cls, new: NewJob, created_at: float) -> Self:
+        """The job, of no batch, as its record says that was accepted at this moment and that nobody has touched."""
+        return cls(
+            id=new.id,
+            account=new.account,
+            status=JobStatus.QUEUED,
+            stage=Stage.WAITING,
+            progress=0.0,
+            priority=new.priority,
+            request=new.request,
+            cost=new.cost,
+            price=new.price,
+            attempts=0,
+            created_at=created_at,
+            started_at=None,
+            finished_at=None,
+            name=new.name,
+            webhook_url=new.webhook_url,
+            webhook_events=list(new.webhook_events) if new.webhook_url else [],
+            metadata=dict(new.metadata),
+            warnings=list(new.warnings),
+            deadline_s=new.deadline_s,
+            batch=None,
+            custom_id=None,
+            images=[],
+            error=None,
+            timings={},
+            provenance=None,
+        )
 
     @classmethod
     def from_record(
@@ -184,9 +222,12 @@ class Job:
             metadata=spec.get("metadata", {}),
             warnings=spec.get("warnings", []) + result.get("warnings", []),
             deadline_s=spec.get("deadline_s"),
+            batch=state.get("batch"),
+            custom_id=spec.get("custom_id"),
             images=result.get("images", []),
             error=result.get("error"),
             timings=timings,
+            provenance=result.get("provenance") or None,
         )
 
 

@@ -67,7 +67,7 @@ class Records:
 
         Raises RendermillError `bad_request` for a cursor that no page gave.
         """
-        below = "+inf" if after is None else f"({_cursor(after)}"
+        below = "+inf" if after is None else f"({cursor_number(after)}"
         # A status is an index of its own; the newest of all of them together make the page. In one transaction, for a
         # job that changed its status between two reads could otherwise be missed.
         pipeline = self._redis.pipeline(transaction=True)
@@ -87,7 +87,7 @@ class Records:
         The cursor is the number of the last one looked at. Raises RendermillError `bad_request` for another.
         """
         wanted = set(statuses)
-        number = last if after is None else min(last, _cursor(after) - 1)
+        number = last if after is None else min(last, cursor_number(after) - 1)
         found: list[tuple[int, str]] = []
         while number > 0 and len(found) <= limit:
             step = range(number, max(0, number - _STEP), -1)
@@ -102,7 +102,8 @@ class Records:
         return JobPage(jobs, str(found[limit - 1][0]) if len(found) > limit else None)
 
 
-def _cursor(text: str) -> int:
+def cursor_number(text: str) -> int:
+    """The number that a cursor is. Raises RendermillError `bad_request` for what no page gave."""
     if not _CURSOR.fullmatch(text):
         raise RendermillError("bad_request", "'after' must be the cursor that the page before gave.")
     return int(text)

@@ -15,6 +15,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
 from shared.jobs import PRIORITY_WEIGHTS, TRANSITIONS, WEBHOOK_EVENTS
+from shared.tickets import RENDER_QUEUE, WEBHOOK_QUEUE
 
 #: Every key begins with this, so that Rendermill can share a Redis with others.
 PREFIX = "rm:"
@@ -39,6 +40,12 @@ def connect(url: str) -> Redis:
     )
 
 
+def now_ms(redis: Redis) -> int:
+    """Unix milliseconds of Redis's own clock, the only one all machines share; as the scripts reckon."""
+    seconds, microseconds = redis.time()
+    return int(seconds * 1000 + microseconds // 1000)
+
+
 def _lua_table(entries: dict[str, str]) -> str:
     return "{ " + ", ".join(f"{name} = {value}" for name, value in entries.items()) + " }"
 
@@ -55,16 +62,23 @@ def _preamble() -> str:
         f"local TRANSITIONS = {_lua_table(transitions)}\n"
         f"local PRIORITY_WEIGHT = {_lua_table(weights)}\n"
         f"local WEBHOOK_EVENT = {_lua_table(events)}\n"
+        f"local RENDER_QUEUE, WEBHOOK_QUEUE = '{RENDER_QUEUE}', '{WEBHOOK_QUEUE}'\n"
     )
-    return tables + Path(__file__).with_name("lua").joinpath("_lib.lua").read_text()
+    return tables + _source("_lib")
+
+
+def _source(name: str) -> str:
+    return Path(__file__).with_name("lua").joinpath(f"{name}.lua").read_text()
 
 
 class Script:
-    """One verb: `lua/<name>.lua` after the shared library, called with the key prefix and its arguments."""
+    """One verb: `lua/<name>.lua` after the shared library, called with the key prefix and its arguments.
 
-    def __init__(self, redis: Redis, name: str, prefix: str = PREFIX) -> None:
-        source = Path(__file__).with_name("lua").joinpath(f"{name}.lua").read_text()
-        self._script = redis.register_script(_preamble() + source)
+    `uses` names further libraries that it needs, files of the same folder.
+    """
+
+    def __init__(self, redis: Redis, name: str, prefix: str = PREFIX, *, uses: Sequence[str] = ()) -> None:
+        self._script = redis.register_script(_preamble() + "".join(map(_source, (*uses, name))))
         self._prefix = prefix
 
     def __call__(self, *arguments: str | int | float) -> Any:

@@ -10,10 +10,13 @@ import math
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from functools import lru_cache
+from operator import attrgetter
 from typing import Any, Self
 
 from shared.catalog import Catalog, GuidanceKind, Mode, Model
 from shared.errors import RequestInvalid
+from shared.loras import LoraUse, chosen
 from shared.wording import plain
 
 #: Seeds are non-negative and fit a signed 64-bit integer, the range of `torch.Generator.manual_seed` that every
@@ -45,6 +48,10 @@ class RenderRequest:
     #: Image i of the job uses seed + i.
     seed: int
     n: int = 1
+    #: The noise scheduler; None for a model that has none.
+    scheduler: str | None = None
+    #: In the order of their ids.
+    loras: tuple[LoraUse, ...] = ()
     strength: float | None = None
     input_image: str | None = None
     mask_image: str | None = None
@@ -54,15 +61,16 @@ class RenderRequest:
     @property
     def lane(self) -> str:
         """Jobs of a model with the same lane may share one denoising batch."""
-        parts = [
-            _LANE_MODES[self.mode],
-            f"{self.width}x{self.height}",
-            str(self.num_steps),
-            f"{self.guidance_scale:g}",
-        ]
-        if self.strength is not None:
-            parts.append(f"{self.strength:g}")
-        return ":".join(parts)
+        return _lane(
+            self.mode,
+            self.width,
+            self.height,
+            self.num_steps,
+            self.guidance_scale,
+            self.scheduler,
+            self.strength,
+            self.loras,
+        )
 
     def cost(self, model: Model) -> float:
         """Predicted seconds of GPU time: evaluations of the denoiser times megapixels times the model's unit cost."""
@@ -79,15 +87,45 @@ class RenderRequest:
     def to_dict(self) -> dict[str, Any]:
         """The fields that are set, for JSON."""
         # Not dataclasses.asdict, which copies every value deeply: half of what accepting a job in a batch took.
-        return {name: value for name in _FIELDS if (value := getattr(self, name)) is not None}
+        data = {name: value for name, value in zip(_FIELDS, _values(self), strict=True) if value is not None}
+        del data["loras"]
+        if self.loras:
+            data["loras"] = [{"id": lora.id, "scale": lora.scale} for lora in self.loras]
+        return data
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        return cls(**{**data, "mode": Mode(data["mode"])})
+        loras = tuple(LoraUse(**lora) for lora in data.get("loras", ()))
+        return cls(**{**data, "mode": Mode(data["mode"]), "loras": loras})
 
 
 _FIELDS = tuple(field.name for field in fields(RenderRequest))
+_values = attrgetter(*_FIELDS)
 _LANE_MODES = {Mode.TEXT_TO_IMAGE: "t2i", Mode.IMAGE_TO_IMAGE: "i2i", Mode.INPAINTING: "inpaint"}
+
+
+@lru_cache
+def _lane(
+    mode: Mode,
+    width: int,
+    height: int,
+    num_steps: int,
+    guidance_scale: float,
+    scheduler: str | None,
+    strength: float | None,
+    loras: tuple[LoraUse, ...],
+) -> str:
+    parts = [_LANE_MODES[mode], f"{width}x{height}", str(num_steps), _exact(guidance_scale)]
+    if scheduler is not None:
+        parts.append(scheduler)
+    if strength is not None:
+        parts.append(_exact(strength))
+    return ":".join([*parts, *map(str, loras)])
+
+
+def _exact(number: float) -> str:
+    """All digits: of two that share a lane, the pictures are made with the same number."""
+    return repr(float(number)).removesuffix(".0")
 
 
 def resolve(catalog: Catalog, body: Mapping[str, Any]) -> tuple[RenderRequest, list[str]]:
@@ -101,7 +139,7 @@ def resolve(catalog: Catalog, body: Mapping[str, Any]) -> tuple[RenderRequest, l
     model = catalog.find(body["model"], mode)
     errors: dict[str, list[str]] = {}
     warnings: list[str] = []
-    given = {name for name, value in body.items() if value not in (None, "")}
+    given = {name for name, value in body.items() if value not in (None, "", [])}
     unsupported = sorted((given & _MODEL_PARAMETERS) - model.parameters)
     for name in unsupported:
         errors[name] = [f"{model.id} does not take {name}; it takes {', '.join(sorted(model.parameters))}"]
@@ -113,6 +151,8 @@ def resolve(catalog: Catalog, body: Mapping[str, Any]) -> tuple[RenderRequest, l
     width, height = _size(model, body, errors, warnings)
     num_steps = _within("num_steps", body.get("num_steps"), model.num_steps, errors)
     guidance = _guidance(model, body, errors, warnings)
+    scheduler = _scheduler(model, body, errors)
+    loras = _loras(model, body, errors)
     n = body.get("n") or 1
     seed = body.get("seed")
     if seed is not None and seed + n - 1 > MAX_SEED:
@@ -132,6 +172,8 @@ def resolve(catalog: Catalog, body: Mapping[str, Any]) -> tuple[RenderRequest, l
             guidance_scale=guidance,
             seed=secrets.randbits(RANDOM_SEED_BITS) if seed is None else seed,
             n=n,
+            scheduler=scheduler,
+            loras=loras,
             strength=_strength(mode, body),
             output_format=body.get("output_format") or "jpeg",
             output_quality=body.get("output_quality") or DEFAULT_QUALITY,
@@ -141,7 +183,7 @@ def resolve(catalog: Catalog, body: Mapping[str, Any]) -> tuple[RenderRequest, l
 
 
 #: Parameters that some models take and others do not; every model takes the rest.
-_MODEL_PARAMETERS = frozenset({"negative_prompt", "input_image", "mask_image", "strength"})
+_MODEL_PARAMETERS = frozenset({"negative_prompt", "scheduler", "loras", "input_image", "mask_image", "strength"})
 
 
 def mode_of(body: Mapping[str, Any]) -> Mode:
@@ -158,6 +200,23 @@ def _strength(mode: Mode, body: Mapping[str, Any]) -> float | None:
         return None
     strength = body.get("strength")
     return float(DEFAULT_STRENGTH[mode] if strength is None else strength)
+
+
+def _scheduler(model: Model, body: Mapping[str, Any], errors: dict[str, list[str]]) -> str | None:
+    name = body.get("scheduler") or model.scheduler.name
+    if name not in (None, *model.scheduler.names) and "scheduler" not in errors:
+        errors["scheduler"] = [f"must be {' or '.join(model.scheduler.names)} for {model.id}, not {name}"]
+    return name
+
+
+def _loras(model: Model, body: Mapping[str, Any], errors: dict[str, list[str]]) -> tuple[LoraUse, ...]:
+    if not body.get("loras") or "loras" in errors:
+        return ()
+    try:
+        return chosen(body["loras"], model.loras, model.id)
+    except ValueError as error:
+        errors["loras"] = [str(error)]
+        return ()
 
 
 def _within(name: str, value: float | None, limits: Any, errors: dict[str, list[str]]) -> float:

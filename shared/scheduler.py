@@ -17,88 +17,29 @@ import json
 import math
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
+from itertools import chain
 from typing import Any, cast
 
 from redis import Redis
 
-from shared.errors import RendermillError
-from shared.jobs import JobStatus, Lease, NewJob, Stage
+from shared.answers import Accepted, Aftermath, Claim, Placement, Position, Progress, Renewal, Swept
+from shared.batch_claims import BatchClaim, BatchLost
+from shared.errors import RendermillError, idempotency_mismatch
+from shared.jobs import Lease, NewJob
 from shared.limits import Refused, Standing
-from shared.redis_client import PREFIX, Script
+from shared.redis_client import PREFIX, Script, now_ms
 from shared.requests import RenderRequest
 
-#: Jobs accepted by one script call: about 10 ms of Redis's time, so that others are served in between.
+#: Jobs accepted by one script call: about 4 ms of Redis's time, so that others are served in between.
 _ENQUEUE_CHUNK = 500
+#: A verdict of `enqueue.lua`, its detail and where the account stands; what follows is about the job of a request.
+_VERDICT_FIELDS = 8
 #: A call's name is remembered for one lease; 96 random bits never meet in that time.
 _CALL_NAME_BYTES = 12
-#: Jobs of each kind that one sweep repairs.
-_SWEEP_LIMIT = 500
+#: Jobs of each kind that one call of a sweep repairs: together about 30 ms of Redis's time, even among a million.
+_SWEEP_STEP = 100
 #: Flows looked at for the oldest job: those to be served first, so what is left out is not neglected but queued much.
 _FLOWS_SEEN = 256
-
-
-class Renewal(StrEnum):
-    """What a worker learns of a lease when it renews it."""
-
-    HELD = "held"
-    #: The owner called the job off: stop, then `abandon`.
-    CANCELED = "canceled"
-    #: The lease ended: stop and drop everything.
-    LOST = "lost"
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """What a worker reports of a job when it renews its lease; `progress` runs from 0 to 1."""
-
-    stage: Stage
-    progress: float
-
-
-@dataclass(frozen=True, slots=True)
-class Accepted:
-    """The job that a request led to; `replayed` where an earlier request with its key had made it."""
-
-    id: str
-    replayed: bool
-    #: Where the account stands with its limits now; None after a replay, which counts against none.
-    standing: Standing | None
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    leases: list[Lease]
-    #: Jobs of the model that could be claimed next.
-    queued: int
-
-
-@dataclass(frozen=True, slots=True)
-class Position:
-    """Where a queued job stands: jobs expected to be served before it, and seconds until it is done."""
-
-    ahead: int
-    eta_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class Swept:
-    leases_ended: int
-    retries: int
-    expired: int
-
-
-@dataclass(frozen=True, slots=True)
-class BatchClaim:
-    """A worker's claim on a batch. The fence is new with each claim: every write of the worker carries it."""
-
-    id: str
-    fence: int
-
-
-class BatchLost(Exception):
-    """Another worker has the batch: stop and drop everything."""
 
 
 class Scheduler:
@@ -121,7 +62,7 @@ class Scheduler:
         self._lease_ms = round(lease_s * 1000)
         self._max_attempts = max_attempts
         self._retry_ms = round(retry_delay_s * 1000)
-        self._enqueue = Script(redis, "enqueue", prefix)
+        self._enqueue = Script(redis, "enqueue", prefix, uses=["_idempotency", "_position"])
         self._claim = Script(redis, "claim", prefix)
         self._renew = Script(redis, "renew", prefix)
         self._complete = Script(redis, "complete", prefix)
@@ -131,7 +72,7 @@ class Scheduler:
         self._cancel = Script(redis, "cancel", prefix)
         self._expire = Script(redis, "expire", prefix)
         self._sweep = Script(redis, "sweep", prefix)
-        self._position = Script(redis, "position", prefix)
+        self._position = Script(redis, "position", prefix, uses=["_position"])
 
     # What the front door does
 
@@ -145,7 +86,7 @@ class Scheduler:
         held = (batch.id, batch.fence) if batch else ("", "")
         for start in range(0, len(jobs), _ENQUEUE_CHUNK):
             chunk = _flatten(jobs[start : start + _ENQUEUE_CHUNK])
-            answer = self._enqueue(account, "", "", 0, 0, self._max_queued, "", *held, *chunk)
+            answer = self._enqueue(account, "", "", 0, 0, self._max_queued, "", *held, "", *chunk)
             if answer[0] == "lost":
                 raise BatchLost(held[0])
             self._verdict(answer)
@@ -158,46 +99,57 @@ class Scheduler:
         name = f"{self._prefix}idempotency:{account}:{key}"
         known, job_id = cast(list[str | None], self._redis.hmget(name, "fingerprint", "job"))
         if known is not None and known != fingerprint:
-            raise _idempotency_mismatch()
+            raise idempotency_mismatch()
         return job_id
 
     def accept(
-        self, job: NewJob, *, key: str = "", fingerprint: str = "", remember_s: float = 0.0, anew: bool = False
+        self,
+        job: NewJob,
+        *,
+        workers: int = 1,
+        key: str = "",
+        fingerprint: str = "",
+        remember_s: float = 0.0,
+        anew: bool = False,
     ) -> Accepted:
         """Accept the job of one request, unless its account used the idempotency `key` before.
 
-        With `anew` an earlier use of the key is forgotten instead. Raises RendermillError `idempotency_mismatch` where
-        the key was used with another fingerprint, and Refused where one of the account's limits, or the farm's, stands
-        against it. A replay is never refused.
+        `workers` are those at its model, by which its position is told. With `anew` an earlier use of the key is
+        forgotten instead. Raises RendermillError `idempotency_mismatch` where the key was used with another
+        fingerprint, and Refused where one of the account's limits, or the farm's, stands against it. A replay is never
+        refused.
         """
         remember_ms = round(remember_s * 1000)
-        arguments = (key, fingerprint, remember_ms, 1, self._max_queued, "1" if anew else "", "", "")
+        arguments = (key, fingerprint, remember_ms, 1, self._max_queued, "1" if anew else "", "", "", workers)
         answer = self._enqueue(job.account, *arguments, *_flatten([job]))
         match answer[0]:
             case "mismatch":
-                raise _idempotency_mismatch()
+                raise idempotency_mismatch()
             case "replayed":
                 return Accepted(str(answer[1]), replayed=True, standing=None)
             case _:
-                return Accepted(job.id, replayed=False, standing=self._verdict(answer))
+                told = answer[_VERDICT_FIELDS:]
+                return Accepted(job.id, False, self._verdict(answer), Placement.from_answer(*told) if told else None)
 
     @staticmethod
     def _verdict(answer: Sequence[str]) -> Standing:
-        verdict, detail, *row = answer
+        verdict, detail, *row = answer[:_VERDICT_FIELDS]
         standing = Standing.from_answer(row)
         if verdict != "accepted":
             raise Refused(verdict, detail, standing)
         return standing
 
-    def cancel(self, job_id: str, account: str) -> JobStatus:
+    def cancel(self, job_id: str, account: str) -> Aftermath:
         """Call a job off: a queued one ends at once, a running one at its next denoising step, a finished one stays.
 
         Raises RendermillError `not_found` where the account has no such job.
         """
-        status = self._cancel(job_id, account)
-        if status == "unknown":
+        answer = self._cancel(job_id, account)
+        if answer[0] == "unknown":
             raise RendermillError("not_found", f"There is no job {job_id}.")
-        return JobStatus(status)
+        aftermath = Aftermath.from_answer(answer)
+        assert aftermath is not None, "whoever calls off has no lease to lose"
+        return aftermath
 
     def cancel_all(self, job_ids: Sequence[str], account: str) -> None:
         """Call many jobs off in one round trip; those that do not exist are passed over."""
@@ -212,13 +164,13 @@ class Scheduler:
 
     def position(self, job_id: str, workers: int) -> Position | None:
         """Where a queued job stands with that many workers at its model; None where it waits in no queue."""
-        return _placed(self._position(job_id), workers)
+        return Position.from_answer(self._position(workers, job_id))
 
     def forecast(self, job: NewJob, workers: int) -> Position:
         """Where the job would stand if it were accepted now."""
-        answer = self._position("", job.request.model, job.account, job.priority, f"{job.cost:.6g}")
-        position = _placed(answer, workers)
-        assert position is not None
+        as_if = (job.request.model, job.account, job.priority, f"{job.cost:.6g}")
+        position = Position.from_answer(self._position(workers, "", *as_if))
+        assert position is not None, "it is not accepted, so it is not finished either"
         return position
 
     # What a worker does
@@ -229,8 +181,8 @@ class Scheduler:
         Where the client repeats the call because the answer was lost, it gets the jobs that the first one leased.
         """
         call = secrets.token_urlsafe(_CALL_NAME_BYTES)
-        queued, *jobs = self._claim(model, worker, max_images, self._lease_ms, call)
-        return Claim([_lease(*job) for job in jobs], int(queued))
+        queued, tickets, *jobs = self._claim(model, worker, max_images, self._lease_ms, call)
+        return Claim([_lease(*job) for job in jobs], int(queued), int(tickets))
 
     def renew(self, progress: Mapping[Lease, Progress]) -> dict[Lease, Renewal]:
         """Renew leases and report progress; what became of each lease."""
@@ -249,34 +201,41 @@ class Scheduler:
         images: Mapping[str, Mapping[str, Any]],
         result: Mapping[str, Any],
         render_s: float | None,
-    ) -> bool:
-        """End a job with its pictures, records by image id; False where the lease was lost or the job called off.
+    ) -> Aftermath | None:
+        """End a job with its pictures, records by image id; None where the lease was lost.
+
+        Where its owner called it off meanwhile, it is `canceled`, and the pictures are not recorded.
 
         `render_s` are the device seconds this job took, which correct predictions; None where they say nothing.
         """
         flat = [text for id_, record in images.items() for text in (id_, _json(record))]
         measured = "" if render_s is None or not 0 < render_s < math.inf else repr(render_s)
-        return bool(self._complete(lease.id, lease.attempt, _json(result), measured, *flat) == "succeeded")
+        return Aftermath.from_answer(self._complete(lease.id, lease.attempt, _json(result), measured, *flat))
 
-    def fail(self, lease: Lease, code: str, message: str, *, retriable: bool) -> JobStatus | None:
-        """End an attempt that failed: the job's status now, or None where the lease was lost."""
+    def fail(self, lease: Lease, code: str, message: str, *, retriable: bool) -> Aftermath | None:
+        """End an attempt that failed; None where the lease was lost."""
         attempts = self._max_attempts if retriable else 1
-        status = self._fail(lease.id, lease.attempt, code, message, attempts, self._retry_ms)
-        return None if status == "lost" else JobStatus(status)
+        return Aftermath.from_answer(self._fail(lease.id, lease.attempt, code, message, attempts, self._retry_ms))
 
-    def release(self, lease: Lease) -> bool:
-        """Give a job back unharmed, without charging an attempt; False where the lease was lost."""
-        return bool(self._release(lease.id, lease.attempt) != "lost")
+    def release(self, lease: Lease) -> Aftermath | None:
+        """Give a job back unharmed, without charging an attempt; None where the lease was lost."""
+        return Aftermath.from_answer(self._release(lease.id, lease.attempt))
 
-    def abandon(self, lease: Lease) -> bool:
-        """End a running job that its owner called off, once the worker has stopped; False where there is no such."""
-        return bool(self._abandon(lease.id, lease.attempt) == "canceled")
+    def abandon(self, lease: Lease) -> Aftermath | None:
+        """End a running job that its owner called off, once the worker has stopped; None where there is no such."""
+        return Aftermath.from_answer(self._abandon(lease.id, lease.attempt))
 
     # What upkeep does
 
     def sweep(self) -> Swept:
-        """End leases that were not renewed, start retries that are due, expire jobs whose deadline passed."""
-        return Swept(*self._sweep(_SWEEP_LIMIT, self._max_attempts))
+        """End leases that were not renewed, start retries that are due, expire jobs whose deadline passed: all of them.
+
+        In steps, so that others are served in between.
+        """
+        steps: list[list[int]] = []
+        while not steps or max(steps[-1]) == _SWEEP_STEP:
+            steps.append(self._sweep(_SWEEP_STEP, self._max_attempts))
+        return Swept(*map(sum, zip(*steps, strict=True)))
 
     def queued(self) -> dict[str, int]:
         """Jobs that a worker could claim now, by model; those that wait for a retry are left out."""
@@ -299,29 +258,20 @@ class Scheduler:
         _, flow, lane = min(heads)
         oldest = cast(list[str], self._redis.zrange(f"{self._prefix}queue:{model}:{flow}:{lane}", 0, 0))
         created = self._redis.hget(f"{self._prefix}job:{oldest[0]}", "created") if oldest else None
-        seconds, microseconds = self._redis.time()
-        return 0.0 if created is None else max(0.0, seconds + microseconds / 1e6 - int(cast(str, created)) / 1000)
+        return 0.0 if created is None else max(0.0, (now_ms(self._redis) - int(cast(str, created))) / 1000)
 
 
-def _idempotency_mismatch() -> RendermillError:
-    return RendermillError("idempotency_mismatch", "This Idempotency-Key came with another body before; use a new key.")
-
-
-def _placed(answer: Sequence[str], workers: int) -> Position | None:
-    if int(answer[0]) < 0:
-        return None
-    work_s = float(answer[1]) * float(answer[2])
-    return Position(ahead=int(answer[0]), eta_s=round(work_s / max(1, workers), 1))
-
-
-def _flatten(jobs: Iterable[NewJob]) -> list[str | int | float]:
-    flat: list[str | int | float] = []
+def _flatten(jobs: Iterable[NewJob]) -> list[str | int]:
+    """The jobs as `enqueue.lua` takes them: what many have in common is sent, and written, once."""
+    kinds: dict[tuple[str | int, ...], int] = {}
+    flat: list[str | int] = []
     for job in jobs:
+        request = job.request
         deadline = "" if job.deadline_s is None else round(job.deadline_s * 1000)
         hooks = ",".join(job.webhook_events) if job.webhook_url else ""
-        flat += [job.id, job.request.model, job.request.lane, job.priority, job.request.n, f"{job.cost:.6g}"]
-        flat += [deadline, hooks, job.price, _json(job.spec())]
-    return flat
+        kind = (request.model, request.lane, job.priority, request.n, f"{job.cost:.6g}", deadline, hooks, job.price)
+        flat += (job.id, kinds.setdefault(kind, len(kinds) + 1), _json(job.spec()))
+    return [len(kinds), *chain.from_iterable(kinds), *flat]
 
 
 def _lease(id_: str, attempt: int, account: str, cost: str, waited_ms: str, spec: str) -> Lease:
@@ -337,5 +287,4 @@ def _lease(id_: str, attempt: int, account: str, cost: str, waited_ms: str, spec
     )
 
 
-def _json(data: Any) -> str:
-    return json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode

@@ -23,6 +23,9 @@ _SPARE_TICKETS = 1
 #: However many workers there are: each render that leaves work behind publishes the next ticket anyway.
 _MAX_TICKETS = 64
 
+#: Tickets that one claim publishes at most: twice as many workers with each round are all of them soon.
+_PASSED_ON = 2
+
 #: What producers and workers alike tell Celery. Tickets are acknowledged when they are taken; results do not exist.
 CELERY_SETTINGS: dict[str, Any] = {
     "task_ignore_result": True,
@@ -47,17 +50,18 @@ CELERY_SETTINGS: dict[str, Any] = {
 }
 
 
-_RENDER_QUEUE = "render."
+#: Before a model's id, the queue of its tickets.
+RENDER_QUEUE = "render."
 
 
 def render_queue(model_id: str) -> str:
     """The Celery queue of a model's tickets."""
-    return _RENDER_QUEUE + model_id
+    return RENDER_QUEUE + model_id
 
 
 def model_of(queue: str) -> str:
     """The model whose tickets lie in a render queue."""
-    return queue.removeprefix(_RENDER_QUEUE)
+    return queue.removeprefix(RENDER_QUEUE)
 
 
 class Tickets:
@@ -72,21 +76,36 @@ class Tickets:
         self._redis = redis
         self._send = send
 
-    def wake_renderers(self, model_id: str, *, queued: int, workers: int) -> int:
-        """See that tickets wait for the model, as many as its work and workers need; how many were published."""
-        wanted = min(queued, workers + _SPARE_TICKETS, _MAX_TICKETS)
-        return self._top_up(RENDER_TASK, render_queue(model_id), wanted)
+    def wake_renderers(self, model_id: str, *, queued: int, workers: int, lying: int | None = None) -> int:
+        """See that tickets wait for the model, as many as its work and workers need; how many were published.
 
-    def wake_delivery(self, *, due: int) -> int:
-        """See that tickets wait for webhooks, as many as are due; how many were published."""
-        return self._top_up(DELIVER_TASK, WEBHOOK_QUEUE, min(due, _MAX_TICKETS))
+        Who knows how many lie there says so with `lying`, and spares the broker the question.
+        """
+        return self._top_up(RENDER_TASK, render_queue(model_id), _wanted(queued, workers), lying)
+
+    def pass_on(self, model_id: str, *, queued: int, workers: int, lying: int) -> int:
+        """The same for a worker that leaves work behind, where `lying` tickets wait already: some of those missing.
+
+        Each worker that is woken wakes others in turn. Were each to publish all, those that start together would
+        publish thousands.
+        """
+        missing = _wanted(queued, workers) - lying
+        return self._top_up(RENDER_TASK, render_queue(model_id), lying + min(missing, _PASSED_ON), lying)
+
+    def wake_delivery(self, *, due: int, lying: int | None = None) -> int:
+        """See that tickets wait for webhooks, as many as are due; how many were published. `lying` as above."""
+        return self._top_up(DELIVER_TASK, WEBHOOK_QUEUE, min(due, _MAX_TICKETS), lying)
 
     def wake_batches(self, *, due: int) -> int:
         """See that tickets wait for batches, as many as are due; how many were published."""
         return self._top_up(BATCH_TASK, BATCH_QUEUE, min(due, _MAX_TICKETS))
 
-    def _top_up(self, task: str, queue: str, wanted: int) -> int:
-        missing = max(0, wanted - self._redis.llen(queue))
+    def _top_up(self, task: str, queue: str, wanted: int, lying: int | None = None) -> int:
+        missing = max(0, wanted - (self._redis.llen(queue) if lying is None else lying))
         for _ in range(missing):
             self._send(task, queue)
         return missing
+
+
+def _wanted(queued: int, workers: int) -> int:
+    return min(queued, workers + _SPARE_TICKETS, _MAX_TICKETS)

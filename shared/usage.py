@@ -10,7 +10,7 @@ from typing import cast
 from redis import Redis
 
 from shared.jobs import JobStatus
-from shared.redis_client import PREFIX
+from shared.redis_client import PREFIX, now_ms
 
 #: As long as `_lib.lua` keeps it.
 DAYS_KEPT = 92
@@ -31,7 +31,7 @@ class DayOfModel:
 
 def usage_of(redis: Redis, account: str, *, days: int, prefix: str = PREFIX) -> list[DayOfModel]:
     """The last `days` days, today among them, newest first; days and models without jobs are left out."""
-    today = int(redis.time()[0]) // _DAY_S
+    today = now_ms(redis) // 1000 // _DAY_S
     pipeline = redis.pipeline(transaction=False)
     numbers = range(today, today - days, -1)
     for number in numbers:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from redis import Redis
 
+from shared.answers import Position
 from shared.credits import credits_of
 from shared.events import JobEvent
 from shared.images import Image, Images, iso_time
 from shared.jobs import Job, JobStatus
 from shared.requests import RenderRequest
-from shared.scheduler import Position, Scheduler
+from shared.scheduler import Scheduler
 from shared.workers import WorkerCount, Workers
 
 #: What of a request is shown as the job's input: all but where its images lie in S3.
@@ -28,9 +30,9 @@ class Views:
         self._workers = WorkerCount(Workers(redis))
         self._public_url = public_url.rstrip("/")
 
-    def job(self, job: Job) -> dict[str, Any]:
-        """The Job object."""
-        return self._job(job, self._position(job))
+    def job(self, job: Job, position: Position | None = None) -> dict[str, Any]:
+        """The Job object. `position` is where it stands, if that is known; otherwise it is asked for."""
+        return self._job(job, position or self._position(job), self._shown([job]))
 
     def job_at(self, job: Job, event: JobEvent) -> dict[str, Any]:
         """The Job object as it was when `event` happened."""
@@ -44,11 +46,19 @@ class Views:
             images=[],
             error=None,
             finished_at=None,
+            provenance=None,
         )
-        return self._job(past, None)
+        return self._job(past, None, {})
 
     def jobs(self, jobs: list[Job]) -> list[dict[str, Any]]:
-        return [self.job(job) for job in jobs]
+        """The Job objects; the pictures of all of them are looked up at once."""
+        shown = self._shown(jobs)
+        return [self._job(job, self._position(job), shown) for job in jobs]
+
+    def _shown(self, jobs: list[Job]) -> dict[str, dict[str, Any]]:
+        """The Image objects of the jobs' pictures, by id."""
+        read = self._images.read([id_ for job in jobs for id_ in job.images])
+        return {view["id"]: view for view in self.images(list(read.values()))}
 
     def image(self, image: Image) -> dict[str, Any]:
         """The Image object."""
@@ -82,9 +92,9 @@ class Views:
             return None
         return self._scheduler.position(job.id, self._workers.serving(job.request.model))
 
-    def _job(self, job: Job, position: Position | None) -> dict[str, Any]:
-        read = self._images.read(job.images)
-        found = [read[id_] for id_ in job.images if id_ in read]
+    def _job(self, job: Job, position: Position | None, shown: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+        """The Job object, with those of its images that are `shown`, by id."""
+        images = [shown[id_] for id_ in job.images if id_ in shown]
         address = f"{self._public_url}/v1/jobs/{job.id}"
         return {
             "id": job.id,
@@ -99,7 +109,7 @@ class Views:
             "priority": job.priority,
             "price": credits_of(job.price),
             "input": input_of(job.request),
-            "images": self.images(found),
+            "images": images,
             "error": job.error,
             "warnings": job.warnings,
             "attempts": job.attempts,
@@ -107,14 +117,16 @@ class Views:
             "started_at": None if job.started_at is None else iso_time(job.started_at),
             "finished_at": None if job.finished_at is None else iso_time(job.finished_at),
             "timings": {name: job.timings.get(name) for name in ("queued_s", "load_s", "render_s", "store_s")},
+            "provenance": job.provenance,
             "metadata": job.metadata,
             "deadline_s": job.deadline_s,
             **_webhook(job),
+            **_batch(job),
             "urls": {
                 "self": address,
                 "cancel": f"{address}/cancel",
                 "events": f"{address}/events",
-                "images": [f"{self._public_url}/v1/images/{image.id}/download" for image in found],
+                "images": [f"{self._public_url}/v1/images/{image['id']}/download" for image in images],
             },
         }
 
@@ -123,6 +135,10 @@ def _webhook(job: Job) -> dict[str, Any]:
     if job.webhook_url is None:
         return {}
     return {"webhook_url": job.webhook_url, "webhook_events": job.webhook_events}
+
+
+def _batch(job: Job) -> dict[str, Any]:
+    return {} if job.batch is None else {"batch_id": job.batch, "custom_id": job.custom_id}
 
 
 def input_of(request: RenderRequest) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from redis import Redis
 
-from shared.redis_client import PREFIX
+from shared.redis_client import PREFIX, now_ms
 
 #: A worker beats this often …
 HEARTBEAT_S = 2.0
@@ -38,7 +38,7 @@ class Workers:
 
     def beat(self, worker: Worker) -> None:
         """Say that the worker is alive."""
-        data = asdict(worker) | {"beat_at": _server_time(self._redis)}
+        data = asdict(worker) | {"beat_at": now_ms(self._redis) / 1000}
         self._redis.hset(self._name, worker.id, json.dumps(data))
 
     def leave(self, worker_id: str) -> None:
@@ -47,7 +47,7 @@ class Workers:
 
     def alive(self) -> list[Worker]:
         """The workers that beat lately."""
-        oldest = _server_time(self._redis) - ALIVE_S
+        oldest = now_ms(self._redis) / 1000 - ALIVE_S
         rows = cast(dict[str, str], self._redis.hgetall(self._name))
         return [worker for text in rows.values() if (worker := _worker(json.loads(text))).beat_at >= oldest]
 
@@ -60,7 +60,7 @@ class Workers:
 
 
 class WorkerCount:
-    """How many live workers serve a model, asked of Redis at most once a second."""
+    """How many live workers serve a model. Redis is not asked more often than workers beat."""
 
     def __init__(self, workers: Workers) -> None:
         self._workers = workers
@@ -69,7 +69,7 @@ class WorkerCount:
 
     def serving(self, model_id: str) -> int:
         now = time.monotonic()
-        if now - self._asked_at > 1.0:
+        if now - self._asked_at > HEARTBEAT_S:
             self._known, self._asked_at = self._workers.alive(), now
         return sum(model_id in worker.models for worker in self._known)
 
@@ -77,9 +77,3 @@ class WorkerCount:
 def _worker(data: dict[str, Any]) -> Worker:
     # While a new release is rolled out, workers of both say who they are.
     return Worker(**{name: value for name, value in data.items() if name in Worker.__dataclass_fields__})
-
-
-def _server_time(redis: Redis) -> float:
-    """Redis's clock, the only one all machines share."""
-    seconds, microseconds = redis.time()
-    return seconds + microseconds / 1e6

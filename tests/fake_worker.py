@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import io
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from PIL import Image as Pillow
 from redis import Redis
 
+from shared.answers import Progress
 from shared.ids import new_id
 from shared.images import Image
 from shared.jobs import Lease, Stage
-from shared.scheduler import Progress, Scheduler
+from shared.scheduler import Scheduler
 from shared.storage import CONTENT_TYPES, Storage
 
 
@@ -36,23 +34,6 @@ class FakeWorker:
                 done += len(claim.leases)
                 queued = claim.queued if claim.leases else 0
         return done
-
-    @contextmanager
-    def working(self) -> Iterator[None]:
-        """Work in the background for the time of a `with` block."""
-        stop = threading.Event()
-
-        def run() -> None:
-            while not stop.wait(0.01):
-                self.work()
-
-        thread = threading.Thread(target=run, name="fake worker")
-        thread.start()
-        try:
-            yield
-        finally:
-            stop.set()
-            thread.join()
 
     def _finish(self, lease: Lease) -> None:
         self._scheduler.renew({lease: Progress(Stage.RENDERING, 0.5)})

@@ -64,7 +64,7 @@ class RunningFarm:
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 text=True,
-                preexec_fn=_hear_ctrl_c,
+                preexec_fn=hear_ctrl_c,
             )
         assert self._up.stdout is not None
         line = self._up.stdout.readline()
@@ -126,7 +126,7 @@ class RunningFarm:
                 raise
 
 
-def _hear_ctrl_c() -> None:
+def hear_ctrl_c() -> None:
     """Tests that a shell runs in the background inherit an ignored SIGINT; who presses Ctrl-C has no such shell."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from redis import Redis
 
+from shared.answers import Aftermath
 from shared.catalog import Mode
 from shared.ids import new_id
 from shared.jobs import JobStatus, Lease, NewJob, Priority
@@ -89,7 +90,12 @@ def let_pass(redis: Redis, times: str, job_id: str) -> None:
 
 def complete(scheduler: Scheduler, lease: Lease) -> bool:
     """Complete a job without pictures."""
-    return scheduler.complete(lease, images={}, result={"images": []}, render_s=None)
+    return status_of(scheduler.complete(lease, images={}, result={"images": []}, render_s=None)) is JobStatus.SUCCEEDED
+
+
+def status_of(aftermath: Aftermath | None) -> JobStatus | None:
+    """How a verb left the job; None where the lease was lost."""
+    return None if aftermath is None else aftermath.status
 
 
 class LossyRedis:

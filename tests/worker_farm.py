@@ -11,8 +11,9 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -20,11 +21,13 @@ from typing import Any, TypeVar
 
 from redis import Redis
 
+from shared.batches import Batches
 from shared.catalog import load_catalog
 from shared.deliveries import Deliveries
+from shared.files import File, Files, file_key
 from shared.ids import new_id
 from shared.images import Images
-from shared.jobs import Job, NewJob
+from shared.jobs import Job, NewJob, Priority
 from shared.records import Records
 from shared.redis_client import connect
 from shared.requests import resolve
@@ -138,6 +141,32 @@ class WorkerFarm:
         self.scheduler.enqueue(ACCOUNT, jobs)
         return [job.id for job in jobs]
 
+    def hand_in(self, lines: Iterable[bytes], account: str = ACCOUNT) -> str:
+        """Upload a file and make it a batch of the native API; the batch's id."""
+        file_id = new_id("file")
+        size = self.storage.put_stream(file_key(file_id), lines, "application/jsonl")
+        Files(self.redis).add(
+            File(
+                id=file_id,
+                account=account,
+                filename="x",
+                purpose="batch",
+                bytes=size,
+                created_at=time.time(),
+                expires_at=None,
+            )
+        )
+        batch_id, _ = Batches(self.redis).create(
+            account,
+            input_file=file_id,
+            endpoint="/v1/jobs",
+            window="24h",
+            window_s=86400,
+            priority=Priority.LOW,
+            metadata=None,
+        )
+        return batch_id
+
     def jobs(self, ids: list[str]) -> list[Job]:
         return [job for job in Records(self.redis).read(ids) if job is not None]
 
@@ -168,6 +197,13 @@ class WorkerFarm:
             assert [delivery.event for delivery in deliveries] == ["job.succeeded"]
             assert self.hooks.received[job.id] == 1
         assert self.redis.zcard("rm:leases") == 0
+
+
+def batch_line(number: int) -> bytes:
+    """A line of a batch file, for a picture of its own."""
+    body = {"model": MODEL, "prompt": f"fox {number}", "width": 256, "height": 256, "seed": number}
+    line = {"custom_id": f"line-{number}", "method": "POST", "url": "/v1/jobs", "body": body}
+    return json.dumps(line).encode() + b"\n"
 
 
 @contextmanager

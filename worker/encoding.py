@@ -82,11 +82,14 @@ def parameters_text(request: RenderRequest, seed: int) -> str:
         lines.append(f"Negative prompt: {request.negative_prompt}")
     pairs = [
         f"Steps: {request.num_steps}",
+        *([f"Sampler: {request.scheduler}"] if request.scheduler else []),
         f"CFG scale: {request.guidance_scale:g}",
         f"Seed: {seed}",
         f"Size: {request.width}x{request.height}",
         f"Model: {request.model}",
     ]
+    if request.loras:
+        pairs.append(f"Loras: {' '.join(map(str, request.loras))}")
     if request.strength is not None:
         pairs.append(f"Denoising strength: {request.strength:g}")
     return "\n".join([*lines, ", ".join(pairs)])

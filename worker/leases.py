@@ -14,14 +14,18 @@ from contextlib import contextmanager
 
 from redis.exceptions import RedisError
 
+from shared.answers import Progress, Renewal
 from shared.jobs import Lease, Stage
-from shared.scheduler import Progress, Renewal, Scheduler
+from shared.scheduler import Scheduler
+from shared.waking import Waker
 
 _log = logging.getLogger(__name__)
 
 #: How often leases are renewed. Far more often than they would end, because the same call carries progress to the
 #: client and cancellation to the worker: the latency of both.
 RENEW_EVERY_S = 0.25
+#: A lease younger than this is left alone until the next round, so that a job of a tenth of a second costs none.
+_FRESH_S = RENEW_EVERY_S / 2
 
 
 class Hold:
@@ -30,6 +34,7 @@ class Hold:
     def __init__(self, lease: Lease) -> None:
         self.lease = lease
         self.progress = Progress(Stage.LOADING, 0.0)
+        self.since = time.monotonic()
         #: The job is not ours any more, or nobody wants it: do nothing further for it.
         self.dropped = False
 
@@ -44,8 +49,9 @@ class LeaseKeeper:
     off, the fencing token keeps its late results out.
     """
 
-    def __init__(self, scheduler: Scheduler) -> None:
+    def __init__(self, scheduler: Scheduler, waker: Waker) -> None:
         self._scheduler = scheduler
+        self._waker = waker
         self._lock = threading.Lock()
         self._holds: set[Hold] = set()
 
@@ -75,10 +81,11 @@ class LeaseKeeper:
         with self._lock:
             self._holds.discard(hold)
 
-    def renew(self) -> None:
-        """Renew every lease once. Raises RedisError."""
+    def renew(self, min_age_s: float = 0.0) -> None:
+        """Renew every lease that is at least so old. Raises RedisError."""
+        newest = time.monotonic() - min_age_s
         with self._lock:
-            holds = [hold for hold in self._holds if not hold.dropped]
+            holds = [hold for hold in self._holds if not hold.dropped and hold.since <= newest]
         answers = self._scheduler.renew({hold.lease: hold.progress for hold in holds})
         for hold in holds:
             # One that was settled while the renewal was under way is no more the keeper's business.
@@ -90,7 +97,10 @@ class LeaseKeeper:
         if answer is Renewal.CANCELED:
             _log.info("%s was called off", hold.lease.id)
             # Should this fail, the sweeper ends the job when the lease does.
-            self._scheduler.abandon(hold.lease)
+            if aftermath := self._scheduler.abandon(hold.lease):
+                # Not on this thread: a broker that hangs must not cost all the other jobs their leases.
+                woken_for = (hold.lease.request.model, aftermath)
+                threading.Thread(target=self._waker.after_attempt, args=woken_for, name="waking", daemon=True).start()
         else:
             _log.warning("lost the lease of %s, attempt %d", hold.lease.id, hold.lease.attempt)
 
@@ -98,7 +108,7 @@ class LeaseKeeper:
         while True:
             time.sleep(RENEW_EVERY_S)
             try:
-                self.renew()
+                self.renew(_FRESH_S)
             except RedisError as error:
                 _log.warning("cannot renew leases: %s", error)
             except Exception:

@@ -12,8 +12,23 @@ RENDER_SECONDS = Histogram(
     "rendermill_render_seconds", "Device seconds of one batch.", ["model"], buckets=_STAGE_BUCKETS
 )
 BATCH_IMAGES = Histogram("rendermill_batch_images", "Images in one batch.", ["model"], buckets=(1, 2, 4, 8, 16, 32, 64))
+TEXTS = Counter(
+    "rendermill_texts_total", "Prompts that batches needed encoded, and whether they were known.", ["model", "result"]
+)
 STORE_SECONDS = Histogram(
     "rendermill_store_seconds", "Encoding and storing the pictures of one job.", ["model"], buckets=_STAGE_BUCKETS
+)
+DEVICE_IDLE_SECONDS = Histogram(
+    "rendermill_device_idle_seconds",
+    "How long the device waited between two batches, although jobs did.",
+    ["model"],
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5),
+)
+ETA_ERROR_SECONDS = Histogram(
+    "rendermill_eta_error_seconds",
+    "How much later than first told a job succeeded; below 0 for sooner.",
+    ["model"],
+    buckets=(-600, -120, -30, -10, -3, -1, 0, 1, 3, 10, 30, 120, 600),
 )
 WEBHOOK_ATTEMPTS = Counter(
     "rendermill_webhook_attempts_total", "Attempts to deliver a webhook, by what came of them.", ["result"]

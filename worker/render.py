@@ -3,6 +3,9 @@
 One ticket at a time has the device; the others encode and upload what was rendered before. A ticket claims only when
 the device is free, so batches are as full as they can be and no lease is held by a job that waits.
 
+A ticket is good for one batch where the worker serves several models, so that each model's tickets have their turn. A
+worker of one model stays at it as long as work waits: between two batches there is then no message to be sent or taken.
+
 Whatever goes wrong with a job becomes its failure; where not even that can be told, its lease ends. No exception of
 one job reaches another, and no lease outlives the ticket that took it.
 """
@@ -16,30 +19,26 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import islice
-from typing import TYPE_CHECKING
 
 from redis.exceptions import RedisError
 
+from shared.answers import Aftermath, Claim
 from shared.catalog import Catalog, Model
-from shared.deliveries import Deliveries
 from shared.errors import JobFailure
 from shared.jobs import Lease, Stage
-from shared.scheduler import Claim, Scheduler
-from shared.tickets import Tickets
-from shared.workers import WorkerCount
+from shared.scheduler import Scheduler
+from shared.waking import Waker
 from worker import metrics
 from worker.engine import Item, Rendered
+from worker.engines import RenderEngine
 from worker.leases import Hold, LeaseKeeper
 from worker.outcomes import Outcomes
 from worker.storing import DENOISED, Pictures, Store
 
-if TYPE_CHECKING:
-    from worker.engine import Engine
-
 _log = logging.getLogger(__name__)
 
 _Batch = list[tuple[Hold, list[Item]]]
-_NOTHING = Claim([], 0)
+_NOTHING = Claim([], 0, 0)
 
 
 class Renderer:
@@ -49,17 +48,17 @@ class Renderer:
         self,
         worker_id: str,
         *,
-        engine: Engine,
+        engine: RenderEngine,
         catalog: Catalog,
         scheduler: Scheduler,
         keeper: LeaseKeeper,
         outcomes: Outcomes,
         store: Store,
-        tickets: Tickets,
-        deliveries: Deliveries,
-        workers: WorkerCount,
+        waker: Waker,
+        stays: bool = False,
         drain_s: float = math.inf,
     ) -> None:
+        """With `stays`, a ticket is good for batch after batch, until no work waits."""
         self._id = worker_id
         self._engine = engine
         self._catalog = catalog
@@ -67,13 +66,14 @@ class Renderer:
         self._keeper = keeper
         self._outcomes = outcomes
         self._store = store
-        self._tickets = tickets
-        self._deliveries = deliveries
-        self._workers = workers
+        self._waker = waker
+        self._stays = stays
         self._device = threading.Lock()
         self._tickets_held = 0
         self._count_lock = threading.Lock()
         self._last_step: float | None = None
+        #: When the device was done with a batch behind which work waited.
+        self._wanted_since: float | None = None
         #: Tickets taken since the worker started.
         self.tickets_taken = 0
         #: The worker was told to go: what is rendered is finished, nothing more is claimed.
@@ -93,21 +93,32 @@ class Renderer:
         return 0.0 if last_step is None else time.monotonic() - last_step
 
     def work(self, model_id: str) -> None:
-        """Render and store one batch of the model, if any of its jobs waits.
+        """Work off one ticket of the model: render and store one batch, or more, if any of its jobs waits.
 
         Raises RequestInvalid where the catalog has no such model.
         """
         model = self._catalog.find(model_id)
-        with self._holding_a_ticket(), ExitStack() as kept:
+        with self._holding_a_ticket():
+            while self._work_off_batch(model) and self._stays:
+                pass
+
+    def _work_off_batch(self, model: Model) -> bool:
+        """Whether there was a batch, and more of the model's work waits behind it."""
+        with ExitStack() as kept:
             with self._device:
                 claim = self._claim(model)
                 holds = kept.enter_context(self._keeper.keep(claim.leases))
-                self._wake_others(model, claim)
+                self._waker.after_claim(model.id, claim)
                 finished = self._render(model, holds)
+                if claim.leases:
+                    self._wanted_since = time.monotonic() if claim.queued else None
+            last: Aftermath | None = None
             for pictures in finished:
-                self._store.save(pictures)
-            if finished:
-                self._wake_senders()
+                last = self._store.save(pictures) or last
+        if last is None:
+            return bool(claim.leases and claim.queued)
+        self._waker.after_work(model.id, last)
+        return last.queued > 0
 
     def drain(self) -> None:
         """Claim nothing more, and finish what is rendered; what takes longer than the drain time is given back."""
@@ -134,23 +145,6 @@ class Renderer:
         except RedisError as error:
             _log.warning("cannot claim: %s", error)
             return _NOTHING
-
-    def _wake_others(self, model: Model, claim: Claim) -> None:
-        """Others, or this worker's next thread, go on with what is left."""
-        if not (claim.leases and claim.queued):
-            return
-        try:
-            self._tickets.wake_renderers(model.id, queued=claim.queued, workers=self._workers.serving(model.id))
-        except Exception:
-            # Redis's errors or the broker's; upkeep publishes what is missing.
-            _log.warning("no ticket could be published", exc_info=True)
-
-    def _wake_senders(self) -> None:
-        """The webhooks of what was finished go out now rather than at upkeep's next look."""
-        try:
-            self._tickets.wake_delivery(due=self._deliveries.due())
-        except Exception:
-            _log.warning("no ticket could be published", exc_info=True)
 
     def _render(self, model: Model, holds: Sequence[Hold]) -> list[Pictures]:
         batch: _Batch = []
@@ -210,7 +204,10 @@ class Renderer:
                 hold.report(Stage.RENDERING, DENOISED * step / total)
             return time.monotonic() > self._give_back_at or all(hold.dropped for hold, _ in batch)
 
-        self._last_step = time.monotonic()
+        self._last_step = started = time.monotonic()
+        if self._wanted_since is not None:
+            metrics.DEVICE_IDLE_SECONDS.labels(model.id).observe(started - self._wanted_since)
+            self._wanted_since = None
         try:
             return self._engine.render(model, [item for _, items in batch for item in items], on_step)
         except JobFailure:
@@ -233,6 +230,7 @@ def _share_out(batch: _Batch, rendered: Rendered) -> list[Pictures]:
             rendered.load_s,
             rendered.render_s,
             rendered.render_s * hold.lease.cost / cost,
+            rendered.provenance,
         )
         for hold, items in batch
     ]

@@ -22,6 +22,7 @@ from shared.accounts import Accounts
 from shared.batches import Batches
 from shared.catalog import catalog
 from shared.deliveries import Deliveries
+from shared.errors import JobFailure
 from shared.files import Files
 from shared.records import Records
 from shared.redis_client import connect
@@ -30,10 +31,12 @@ from shared.settings import Settings, settings, split_list
 from shared.storage import Storage
 from shared.tickets import BATCH_QUEUE, WEBHOOK_QUEUE, Tickets, render_queue
 from shared.views import Views
-from shared.workers import Worker, WorkerCount, Workers
+from shared.waking import build_waker
+from shared.workers import Worker, Workers
 from worker import app as celery_app
 from worker import metrics
 from worker.batching import batch_worker
+from worker.engines import engine_for
 from worker.file_tidying import FileTidier
 from worker.heartbeat import Heartbeat, Watchdog
 from worker.lanes import Lanes
@@ -60,19 +63,17 @@ class RenderRole:
     """Serves one device until told to stop."""
 
     def __init__(self, config: Settings) -> None:
-        # Loads torch, which the machines that only do upkeep do not have.
-        from worker.engine import Engine
-
         redis = connect(config.redis_url)
         self._id = f"{socket.gethostname()}-{os.getpid()}"
         self._served = [catalog().find(name).id for name in split_list(config.models)] or list(catalog().models)
         self._preload = [catalog().find(name).id for name in split_list(config.preload)]
         self._preloaded = False
         self._workers = Workers(redis)
-        self._engine = Engine(catalog(), config)
+        self._engine = engine_for([catalog().models[id_] for id_ in self._served], catalog(), config)
         self._scheduler = _scheduler(config)
-        self._keeper = LeaseKeeper(_scheduler(config))
-        outcomes = Outcomes(self._scheduler, self._keeper, Litter(redis))
+        waker = build_waker(redis, celery_app.send_ticket)
+        self._keeper = LeaseKeeper(_scheduler(config), waker)
+        outcomes = Outcomes(self._scheduler, self._keeper, Litter(redis), waker)
         self._renderer = Renderer(
             self._id,
             engine=self._engine,
@@ -81,9 +82,8 @@ class RenderRole:
             keeper=self._keeper,
             outcomes=outcomes,
             store=Store(Storage(config), outcomes),
-            tickets=Tickets(redis, celery_app.send_ticket),
-            deliveries=Deliveries(redis),
-            workers=WorkerCount(self._workers),
+            waker=waker,
+            stays=len(self._served) == 1,
             drain_s=config.drain_s,
         )
         self._watchdog = Watchdog(config.watchdog_s)
@@ -92,9 +92,7 @@ class RenderRole:
         heartbeat = Heartbeat(self._beat)
         heartbeat.start()
         self._keeper.start()
-        for model_id in self._preload:
-            self._engine.load(model_id)
-        self._preloaded = True
+        self._load_models()
         celery_app.on_render_ticket = self._renderer.work
         queues = [render_queue(model_id) for model_id in self._served]
         _run_celery(f"render-{self._id}", queues, _RENDER_TICKETS, self._drain)
@@ -103,6 +101,15 @@ class RenderRole:
             self._workers.leave(self._id)
         except RedisError as error:
             _log.warning("left without a word: %s", error)
+
+    def _load_models(self) -> None:
+        """Load what is wanted before the first ticket. What cannot be loaded fails its own jobs, not the others'."""
+        for model_id in self._preload:
+            try:
+                self._engine.load(model_id)
+            except JobFailure as failure:
+                _log.error("%s is not preloaded, and its jobs will fail: %s", model_id, failure)
+        self._preloaded = True
 
     def _drain(self) -> None:
         self._renderer.drain()
@@ -156,7 +163,7 @@ class UpkeepRole:
             retries_s=config.webhook_retries,
             batches=Batches(redis),
         )
-        self._batches = batch_worker(config, redis, scheduler)
+        self._batches = batch_worker(config, redis, scheduler, build_waker(redis, celery_app.send_ticket))
         sweeper = Sweeper(redis, scheduler, Tickets(redis, celery_app.send_ticket), deliveries, Batches(redis))
         tidier = Tidier(redis, deliveries=deliveries, storage=Storage(config), retention_s=config.retention_s)
         file_tidier = FileTidier(

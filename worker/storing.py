@@ -5,13 +5,14 @@ from __future__ import annotations
 import io
 import logging
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from PIL import Image as PillowImage
 
+from shared.answers import Aftermath
 from shared.errors import JobFailure
 from shared.ids import new_id
 from shared.images import Image
@@ -45,6 +46,7 @@ class Pictures:
     #: Device seconds of the whole batch, and this job's share of them.
     render_s: float
     share_s: float
+    provenance: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Store:
@@ -79,8 +81,11 @@ class Store:
         except Exception as error:  # Pillow's decoders raise what they please
             raise JobFailure("invalid_input", f"An input image cannot be decoded: {error}") from error
 
-    def save(self, pictures: Pictures) -> None:
-        """Store a job's pictures and end the job. Raises nothing: whatever goes wrong becomes the job's failure."""
+    def save(self, pictures: Pictures) -> Aftermath | None:
+        """Store a job's pictures and end the job; None where that did not come about.
+
+        Raises nothing: whatever goes wrong becomes the job's failure.
+        """
         hold = pictures.hold
         hold.report(Stage.STORING, DENOISED)
         started = time.monotonic()
@@ -88,14 +93,14 @@ class Store:
             images = self._save(pictures)
         except StorageError as error:
             self._outcomes.fail(hold, JobFailure("storage_unavailable", f"A picture could not be stored: {error}"))
-            return
+            return None
         except Exception as error:
             _log.exception("%s: a picture could not be saved", hold.lease.id)
             self._outcomes.fail(hold, JobFailure("render_failed", f"{type(error).__name__} while saving a picture."))
-            return
+            return None
         if hold.dropped:
             self._outcomes.drop(hold)
-            return
+            return None
         store_s = time.monotonic() - started
         metrics.STORE_SECONDS.labels(hold.lease.request.model).observe(store_s)
         timings = {
@@ -104,7 +109,7 @@ class Store:
             "render_s": round(pictures.render_s, 3),
             "store_s": round(store_s, 3),
         }
-        self._outcomes.succeed(hold, images, timings, pictures.share_s)
+        return self._outcomes.succeed(hold, images, timings, pictures.share_s, pictures.provenance)
 
     def _save(self, pictures: Pictures) -> list[Image]:
         images = []

@@ -15,8 +15,9 @@ from redis import Redis
 from shared.deliveries import Deliveries
 from shared.images import Images
 from shared.records import Records
-from shared.redis_client import PREFIX, Script
+from shared.redis_client import PREFIX, Script, now_ms
 from shared.storage import Storage, StorageError
+from shared.unclaimed import Unclaimed
 from shared.workers import Workers
 from worker.litter import Litter
 
@@ -43,6 +44,7 @@ class Tidier:
         self._images = Images(redis, prefix)
         self._workers = Workers(redis, prefix)
         self._litter = Litter(redis, prefix)
+        self._unclaimed = Unclaimed(redis, prefix)
         self._forget = Script(redis, "forget", prefix)
 
     def tidy(self) -> None:
@@ -53,10 +55,20 @@ class Tidier:
         # While it is away, each object below would cost its own wait.
         self._storage.ensure_bucket()
         self._litter.sweep(self._storage)
+        self._sweep_unclaimed()
         if self._retention_s > 0:
-            oldest_ms = (self._redis.time()[0] - self._retention_s) * 1000
+            oldest_ms = now_ms(self._redis) - self._retention_s * 1000
             self._remove_older("retained", oldest_ms, self._remove_jobs)
             self._remove_older("retained_uploads", oldest_ms, self._remove_uploads)
+
+    def _sweep_unclaimed(self) -> None:
+        while True:
+            keys = self._unclaimed.overdue(_PAGE)
+            claimed = self._unclaimed.claimed(keys)
+            settled = [key for key in keys if key in claimed or self._remove_objects(key)]
+            self._unclaimed.forget(settled)
+            if len(settled) < _PAGE:
+                return
 
     def _remove_older(self, index: str, oldest_ms: float, remove: Callable[[Sequence[str]], int]) -> None:
         """Remove what the index holds from before `oldest_ms`, the oldest first, until a page does not go away."""

@@ -12,6 +12,7 @@ import logging
 import random
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -102,15 +103,11 @@ class WebhookSender:
 
     def send_due(self) -> None:
         """Send deliveries, one after the other, until none is due."""
-        while not self.draining and (ids := self._deliveries.claim_due(1, self._lease_s)):
-            for delivery_id in ids:
-                self._send(delivery_id)
+        while not self.draining and (claimed := self._deliveries.claim_due(1, self._lease_s)):
+            for delivery in claimed:
+                self._send(delivery)
 
-    def _send(self, delivery_id: str) -> None:
-        delivery = self._deliveries.read(delivery_id)
-        if delivery is None:
-            self._deliveries.record(delivery_id, {}, status="failed")
-            return
+    def _send(self, delivery: Delivery) -> None:
         with self._lanes.place(delivery.account) as free:
             if not free:
                 metrics.WEBHOOKS_POSTPONED.inc()
@@ -194,6 +191,7 @@ class WebhookSender:
         try:
             with self._http.stream("POST", url, content=body.encode(), headers=headers) as response:
                 if response.is_success:
+                    _end_short_answer(response)
                     return _Outcome("delivered", response.status_code)
                 return _refused(response)
         except EgressBlocked as error:
@@ -217,6 +215,15 @@ def _refused(response: httpx.Response) -> _Outcome:
         final=response.status_code == httpx.codes.GONE,
         retry_after_s=_retry_after(response),
     )
+
+
+def _end_short_answer(response: httpx.Response) -> None:
+    """Read what there is, where that is next to nothing: only then can the connection be used again."""
+    length = response.headers.get("content-length", "")
+    if response.status_code == httpx.codes.NO_CONTENT or (length.isdecimal() and int(length) <= _ANSWER_KEPT):
+        with suppress(httpx.HTTPError):
+            for _ in response.iter_raw():
+                pass
 
 
 def _beginning(response: httpx.Response) -> str:

@@ -33,7 +33,7 @@ openai = Blueprint("openai", __name__, description="The OpenAI images API; its S
 
 #: Base addresses of the OpenAI API and of AIGNE Hub.
 _PREFIXES = ("/v1", "/api", "/api/v1", "/api/v2")
-_PATHS = re.compile(r"/v1/images/(generations|edits|variations)/?|/api/.*")
+_PATHS = re.compile(r"/v1/images/(generations|edits|variations)/?|/api/.*", re.DOTALL)
 
 #: Fields of a form that are no text.
 _FORM_INTEGERS = ("n", "output_compression", "partial_images", "num_inference_steps", "seed")

@@ -18,7 +18,7 @@ _CODES = {
     "insufficient_credits": "insufficient_quota",
     "rate_limited": "rate_limit_exceeded",
 }
-_MODELS = re.compile(r"/v1/models(/.*)?")
+_MODELS = re.compile(r"/v1/models(/.*)?", re.DOTALL)
 
 #: The shape, for the specification.
 ERROR_SCHEMA: dict[str, Any] = {

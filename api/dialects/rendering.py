@@ -15,6 +15,7 @@ from api.services import services
 from api.submission import Submitted, submit
 from api.waiting import Preference, preference
 from intake.input_images import MaskMeaning
+from shared.answers import Position
 from shared.errors import RendermillError, RequestInvalid
 from shared.images import Image
 from shared.jobs import Job, JobStatus
@@ -30,6 +31,8 @@ class Rendered:
     job: Job
     finished: bool
     headers: dict[str, str]
+    #: Where it stood when it was accepted, if that was now.
+    position: Position | None = None
 
     @property
     def images(self) -> list[Image]:
@@ -37,7 +40,7 @@ class Rendered:
 
     def accepted(self) -> Response:
         """The answer to a client that does not wait."""
-        return job_response(self.job, 202, self.headers)
+        return job_response(self.job, 202, self.headers, self.position)
 
 
 def render(
@@ -52,7 +55,7 @@ def render(
     preferred = preference()
     if preferred.respond_async and preferred.wait_s is None:
         submitted = submit_as(body, names, mask_meaning)
-        return Rendered(submitted.job, False, _headers(submitted, preferred))
+        return Rendered(submitted.job, False, _headers(submitted, preferred), submitted.position)
     with farm.waiters.place() as held:
         if not held:
             raise too_busy()

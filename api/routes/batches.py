@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import chain
 from typing import Any
 
 from flask import Response, request
@@ -13,9 +12,9 @@ from api.auth import account
 from api.batch_events import follow
 from api.dialects.openai_errors import ERROR_SCHEMA
 from api.event_stream import event_stream, hold_place
-from api.http import json_response
-from api.idempotency import Once
-from api.schemas.batch import BatchBody, BatchesQuery, BatchPageSchema, BatchSchema, window_s
+from api.http import begun, json_response
+from api.idempotency import IDEMPOTENCY_KEY, Once
+from api.schemas.batch import BatchBody, BatchesQuery, BatchEventsQuery, BatchPageSchema, BatchSchema, window_s
 from api.schemas.file import list_of
 from api.services import Services, services
 from api.spec import Blueprint
@@ -33,7 +32,7 @@ _BINARY = {"type": "string", "format": "binary"}
 @batches.body(BatchBody)
 @batches.answers(200, "The batch was accepted.", BatchSchema)
 @batches.fails_with(ERROR_SCHEMA)
-@batches.describes(summary="Hand in a batch")
+@batches.describes(summary="Hand in a batch", parameters=[IDEMPOTENCY_KEY])
 def create_batch(body: dict[str, Any]) -> Response:
     farm = services()
     once = Once.of_request(body, farm.settings)
@@ -52,7 +51,7 @@ def create_batch(body: dict[str, Any]) -> Response:
         remember_s=once.remember_s,
         anew=once.anew,
     )
-    farm.wake_batches()
+    farm.waker.for_batches()
     headers = {"Idempotent-Replayed": "true"} if replayed else None
     return json_response(farm.batches.get(batch_id, account()).view(), 200, headers)
 
@@ -82,13 +81,17 @@ def get_batch(batch_id: str) -> Response:
 def cancel_batch(batch_id: str) -> Response:
     farm = services()
     farm.batches.cancel(batch_id, account())
-    farm.wake_batches()
+    farm.waker.for_batches()
     return json_response(farm.batches.get(batch_id, account()).view())
 
 
 @batches.route("/<batch_id>/events", methods=["GET"])
+@batches.query(BatchEventsQuery)
 @batches.answers(
-    200, "Events `batch.<status>` and `batch.progress`, each with the whole batch.", content_type="text/event-stream"
+    200,
+    "Events `batch.<status>` and `batch.progress`, each with the whole batch; with `jobs=true` also `job.<status>`, "
+    "with the whole job, for each job that ends.",
+    content_type="text/event-stream",
 )
 @batches.answers(204, "All events were seen: the client need not come back.")
 @batches.fails_with(ERROR_SCHEMA)
@@ -96,10 +99,10 @@ def cancel_batch(batch_id: str) -> Response:
     summary="Follow a batch",
     parameters=[{"name": "Last-Event-ID", "in": "header", "schema": {"type": "string"}}],
 )
-def follow_batch(batch_id: str) -> Response:
+def follow_batch(query: dict[str, Any], batch_id: str) -> Response:
     farm = services()
     batch = farm.batches.get(batch_id, account())
-    messages = follow(farm, batch, request.headers.get("Last-Event-ID"))
+    messages = follow(farm, batch, request.headers.get("Last-Event-ID"), jobs=query["jobs"])
     if messages is None:
         return Response(status=204)
     hold_place()
@@ -135,7 +138,7 @@ def manifest_of(farm: Services, batch: Batch) -> Iterator[bytes]:
     if batch.status.is_terminal:
         raise RendermillError("not_found", "This batch failed before a line of it was read; see its 'errors'.")
     file = farm.files.get(batch.input_file, batch.account)
-    return manifest(rows_of(farm.storage, farm.records, batch, file), farm.images)
+    return manifest(rows_of(farm.storage, farm.records, farm.images, batch, file))
 
 
 def _download(pieces: Iterator[bytes], content_type: str, name: str) -> Response:
@@ -145,8 +148,7 @@ def _download(pieces: Iterator[bytes], content_type: str, name: str) -> Response
         return Response(content_type=content_type, headers=headers)
     hold_place()
     try:
-        # The first piece now: afterwards it is too late to answer with an error.
-        response = Response(chain([next(pieces, b"")], pieces), content_type=content_type, headers=headers)
+        response = Response(begun(pieces), content_type=content_type, headers=headers)
     except BaseException:
         services().waiters.release()
         raise

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import time
 from collections.abc import Iterator
-from contextlib import suppress
-from itertools import chain
+from contextlib import contextmanager, suppress
 from typing import Any
 from urllib.parse import quote
 
 from flask import Response, request
 from marshmallow import ValidationError
+from werkzeug.exceptions import HTTPException
 
 from api.auth import account
 from api.dialects.openai_errors import ERROR_SCHEMA
-from api.http import json_response
+from api.http import begun, json_response
+from api.idempotency import IDEMPOTENCY_KEY, Once
 from api.schemas.file import DeletedFileSchema, FileFields, FileForm, FilePageSchema, FileSchema, FilesQuery, list_of
 from api.services import services
 from api.spec import Blueprint
@@ -28,7 +30,7 @@ from shared.storage import ObjectMissing, StorageError
 
 files = Blueprint("files", __name__, url_prefix="/v1/files", description="Input and output of batches.")
 
-_PATHS = re.compile(r"/v1/(files|batches)(/.*)?")
+_PATHS = re.compile(r"/v1/(files|batches)(/.*)?", re.DOTALL)
 #: The OpenAI API's limit on the input of a batch.
 MAX_FILE_BYTES = 200 * 2**20
 _MAX_FILENAME = 255
@@ -40,27 +42,53 @@ CONTENT_TYPE = "application/jsonl"
 @files.fails_with(ERROR_SCHEMA)
 @files.describes(
     summary="Upload a file",
+    parameters=[IDEMPOTENCY_KEY],
     requestBody={"required": True, "content": {"multipart/form-data": {"schema": FileForm}}},
 )
 def upload_file() -> Response:
     farm = services()
-    file_id, size = new_id("file"), 0
+    file_id, size, digest = new_id("file"), 0, hashlib.sha256()
+
+    def hashed(pieces: Iterator[bytes]) -> Iterator[bytes]:
+        for piece in pieces:
+            digest.update(piece)
+            yield piece
 
     def store(pieces: Iterator[bytes]) -> None:
         nonlocal size
-        size = farm.storage.put_stream(file_key(file_id), pieces, CONTENT_TYPE)
+        size = farm.storage.put_stream(file_key(file_id), hashed(pieces), CONTENT_TYPE)
 
-    try:
+    farm.unclaimed.note(file_key(file_id))
+    with _removed_if_refused(file_key(file_id)):
         form = read_upload(request, store, MAX_FILE_BYTES)
         asked = _checked(form)
-    except RendermillError:
-        # What is wrong may stand behind the file.
+        once = Once.of_request({**asked, "filename": form.filename, "sha256": digest.hexdigest()}, farm.settings)
+        file = _new_file(file_id, form, asked, size)
+        recorded = farm.files.add(
+            file, key=once.key, fingerprint=once.fingerprint, remember_s=once.remember_s, anew=once.anew
+        )
+    if recorded == file_id:
+        return json_response(file.view())
+    with suppress(StorageError):  # then upkeep removes it
+        farm.storage.delete([file.key])
+    return json_response(farm.files.get(recorded, account()).view(), headers={"Idempotent-Replayed": "true"})
+
+
+@contextmanager
+def _removed_if_refused(key: str) -> Iterator[None]:
+    """What is wrong with an upload may stand behind its file, whose bytes are stored by then."""
+    try:
+        yield
+    except (RendermillError, HTTPException):  # such as a client that went away
         with suppress(StorageError):
-            farm.storage.delete([file_key(file_id)])
+            services().storage.delete([key])
         raise
+
+
+def _new_file(file_id: str, form: Form, asked: dict[str, Any], size: int) -> File:
     now = time.time()
-    lifetime_s = asked.get("expires_after_seconds") or farm.settings.file_retention_s
-    file = File(
+    lifetime_s = asked.get("expires_after_seconds") or services().settings.file_retention_s
+    return File(
         id=file_id,
         account=account(),
         filename=form.filename or "file.jsonl",
@@ -69,8 +97,6 @@ def upload_file() -> Response:
         created_at=now,
         expires_at=now + lifetime_s if lifetime_s else None,
     )
-    farm.files.add(file)
-    return json_response(file.view())
 
 
 def _checked(form: Form) -> dict[str, Any]:
@@ -141,10 +167,8 @@ def get_content(file_id: str) -> Response:
         content_type=CONTENT_TYPE, headers={"Content-Disposition": f"attachment; filename*=UTF-8''{name}"}
     )
     if request.method != "HEAD":
-        pieces = farm.storage.stream(file.key)
         try:
-            # The first piece now: afterwards it is too late to answer with an error.
-            response.response = chain([next(pieces, b"")], pieces)
+            response.response = begun(farm.storage.stream(file.key))
         except ObjectMissing as error:
             raise RendermillError("not_found", f"The content of {file.id} is gone.") from error
     response.content_length = file.bytes

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from itertools import chain
 from typing import Any
 from urllib.parse import quote, urlencode
 
 from flask import Response, request
 
 from api.auth import account, public
-from api.http import json_response, tagged_json
+from api.http import begun, json_response, tagged_json
 from api.schemas.image import ImagePageSchema, ImageSchema, ImagesQuery, UploadForm
 from api.services import services
 from api.spec import Blueprint
@@ -75,6 +74,7 @@ def upload_image(form: dict[str, Any]) -> Response:
             )
     except pictures.BadPicture as error:
         raise RequestInvalid({"image": [str(error)]}, code="bad_image") from error
+    farm.unclaimed.note(image.key)
     farm.storage.put(image.key, data, CONTENT_TYPES[kind])
     farm.images.add(image)
     return json_response(farm.views.image(image), 201)
@@ -171,10 +171,8 @@ def _file(image: Image, cache_control: str) -> Response:
 
 
 def _pieces(image: Image) -> Iterator[bytes]:
-    """The file, its first piece read already: afterwards it is too late to answer with an error."""
-    pieces = services().storage.stream(image.key)
     try:
-        return chain([next(pieces, b"")], pieces)
+        return begun(services().storage.stream(image.key))
     except ObjectMissing as error:
         raise RendermillError("not_found", f"The file of {image.id} is gone.") from error
 

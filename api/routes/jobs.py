@@ -9,22 +9,23 @@ from urllib.parse import urlencode
 from flask import Response, request
 
 from api.auth import account
-from api.event_stream import HEARTBEAT, event_stream, hold_place, message
+from api.event_stream import HEARTBEAT, STREAM_S, event_stream, hold_place, message
 from api.http import json_response, tagged_json
+from api.idempotency import IDEMPOTENCY_KEY
 from api.schemas.job import EstimateSchema, JobPageSchema, JobSchema, JobsQuery, NewJobBody
 from api.services import Services, services
 from api.spec import Blueprint, refuse_query
 from api.submission import estimate, submit
 from api.waiting import preference
+from shared.answers import Position
 from shared.batches import job_id as id_of_line
 from shared.errors import RendermillError
 from shared.events import JobEvent
 from shared.jobs import Job, JobStatus
+from shared.records import cursor_number
 
 jobs = Blueprint("jobs", __name__, url_prefix="/v1/jobs", description="Render jobs.")
 
-#: A stream ends after this long; clients come back with `Last-Event-ID` by themselves.
-_STREAM_S = 3600.0
 
 _PREFER = {
     "name": "Prefer",
@@ -35,12 +36,6 @@ _PREFER = {
         "what cannot be understood is passed over; more than 300 is 300."
     ),
 }
-_IDEMPOTENCY_KEY = {
-    "name": "Idempotency-Key",
-    "in": "header",
-    "schema": {"type": "string", "minLength": 1, "maxLength": 255},
-    "description": "The same key with the same body gives the same job, and with another body 422.",
-}
 
 
 @jobs.route("", methods=["POST"])
@@ -49,7 +44,7 @@ _IDEMPOTENCY_KEY = {
 @jobs.answers(201, "The finished job, where the client waited for it.", JobSchema)
 @jobs.answers(202, "The job was accepted.", JobSchema)
 @jobs.refuses(400, 401, 402, 413, 415, 422, 429, 503)
-@jobs.describes(summary="Hand in a job", parameters=[_PREFER, _IDEMPOTENCY_KEY])
+@jobs.describes(summary="Hand in a job", parameters=[_PREFER, IDEMPOTENCY_KEY])
 def create_job(body: dict[str, Any]) -> Response:
     refuse_query()
     if body.pop("dry_run", None):
@@ -57,22 +52,22 @@ def create_job(body: dict[str, Any]) -> Response:
     farm = services()
     preferred = preference()
     submitted = submit(body)
-    job, status, applied = submitted.job, 202, {}
+    job, position, status, applied = submitted.job, submitted.position, 202, {}
     with farm.waiters.place() as held:
         # Where too many wait already, the answer is that of a wait whose time is up.
         if preferred.wait_s is not None and held:
             applied = preferred.applied()
             if farm.events.wait_until_finished(job.id, preferred.wait_s):
                 status = 201
-            job = farm.records.get(job.id, account())
+            job, position = farm.records.get(job.id, account()), None
         elif preferred.respond_async:
             applied = {"Preference-Applied": "respond-async"}
-    return job_response(job, status, {**submitted.headers, **applied})
+    return job_response(job, status, {**submitted.headers, **applied}, position)
 
 
-def job_response(job: Job, status: int, headers: dict[str, str]) -> Response:
-    """The job, and where it is."""
-    view = services().views.job(job)
+def job_response(job: Job, status: int, headers: dict[str, str], position: Position | None = None) -> Response:
+    """The job, and where it is; its position in the queue is asked for where it is not given."""
+    view = services().views.job(job, position)
     return json_response(view, status, {"Location": view["urls"]["self"], **headers})
 
 
@@ -82,6 +77,8 @@ def job_response(job: Job, status: int, headers: dict[str, str]) -> Response:
 @jobs.refuses(401, 404, 422)
 @jobs.describes(summary="List jobs")
 def list_jobs(query: dict[str, Any]) -> Response:
+    if query.get("order"):
+        return _finished_page(query)
     farm = services()
     statuses = query.get("status") or list(JobStatus)
     wanted: dict[str, Any] = {"statuses": statuses, "limit": query["limit"], "after": query.get("after")}
@@ -90,16 +87,31 @@ def list_jobs(query: dict[str, Any]) -> Response:
         page = farm.records.page_of(lambda line: id_of_line(batch.id, line), batch.line, **wanted)
     else:
         page = farm.records.page(account(), **wanted)
+    return _page(page.jobs, page.after, has_more=page.after is not None)
+
+
+def _finished_page(query: dict[str, Any]) -> Response:
+    """Jobs of a batch in the order in which they ended; its cursor is how many were seen."""
+    farm = services()
+    batch = farm.batches.get(query["batch"], account())
+    seen = cursor_number(query.get("after", "0"))
+    ids, has_more = farm.batches.finished_jobs(batch.id, limit=query["limit"], after=seen)
+    kept = [job for job in farm.records.read(ids) if job is not None]
+    return _page(kept, str(seen + len(ids)), has_more=has_more)
+
+
+def _page(found: list[Job], after: str | None, *, has_more: bool) -> Response:
+    farm = services()
     following = None
-    if page.after is not None:
+    if has_more:
         kept = [(name, text) for name, text in request.args.items(multi=True) if name != "after"]
-        following = f"{farm.settings.public_url.rstrip('/')}/v1/jobs?{urlencode([*kept, ('after', page.after)])}"
+        following = f"{farm.settings.public_url.rstrip('/')}/v1/jobs?{urlencode([*kept, ('after', after or '')])}"
     return json_response(
         {
             "object": "list",
-            "data": farm.views.jobs(page.jobs),
-            "has_more": page.after is not None,
-            "after": page.after,
+            "data": farm.views.jobs(found),
+            "has_more": has_more,
+            "after": after,
             "links": {"next": following},
         }
     )
@@ -123,7 +135,7 @@ def cancel_job(job_id: str) -> Response:
     farm = services()
     # Tells what is past its retention from what never was.
     farm.records.get(job_id, account())
-    farm.scheduler.cancel(job_id, account())
+    farm.waker.after_job(farm.scheduler.cancel(job_id, account()))
     return json_response(farm.views.job(farm.records.get(job_id, account())))
 
 
@@ -156,7 +168,7 @@ def _messages(farm: Services, job: Job, events: list[JobEvent], seen: JobEvent |
         yield message(farm.views.job(job), event=f"job.{job.status}", id_=last_id)
         if job.status.is_terminal:
             return
-    for event in farm.events.follow(job.id, last_id, _STREAM_S):
+    for event in farm.events.follow(job.id, last_id, STREAM_S):
         if event is None:
             yield HEARTBEAT
             continue

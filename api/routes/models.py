@@ -13,6 +13,7 @@ from api.services import Services, services
 from api.spec import Blueprint
 from shared.catalog import GuidanceKind, Mode, Model
 from shared.errors import RendermillError
+from shared.loras import MAX_LORA_SCALE, MAX_LORAS
 from shared.requests import DEFAULT_QUALITY, DEFAULT_STRENGTH, MAX_IMAGES, MAX_SEED, OUTPUT_FORMATS
 
 models = Blueprint("models", __name__, description="What can be rendered, and how.")
@@ -107,6 +108,14 @@ def _parameters(model: Model) -> dict[str, dict[str, Any]]:
             "minimum": model.guidance.min,
             "maximum": model.guidance.max,
             "kind": model.guidance.kind,
+        },
+        "scheduler": {"type": "string", "default": model.scheduler.name, "enum": list(model.scheduler.names)},
+        "loras": {
+            "type": "array",
+            "default": [],
+            "max_items": MAX_LORAS,
+            "enum": [{"id": lora.id, "name": lora.name, "licence": lora.licence} for lora in model.loras],
+            "scale": {"default": 1, "minimum": -MAX_LORA_SCALE, "maximum": MAX_LORA_SCALE},
         },
         "seed": {"type": "integer", "default": None, "minimum": 0, "maximum": MAX_SEED},
         "n": {"type": "integer", "default": 1, "minimum": 1, "maximum": MAX_IMAGES},

@@ -7,7 +7,7 @@ from typing import Any
 
 from marshmallow import Schema, ValidationError, fields
 
-from api.schemas.fields import QueryInt
+from api.schemas.fields import QueryBool, QueryInt
 from intake.batch_requests import ENDPOINTS
 from intake.fields import Metadata, Text, choice
 from shared.batches import BatchStatus
@@ -59,6 +59,10 @@ class BatchesQuery(Schema):
     after = Text(max=100)
 
 
+class BatchEventsQuery(Schema):
+    jobs = QueryBool(load_default=False, metadata={"description": "Tell of each job that has ended as well."})
+
+
 class BatchErrorSchema(Schema):
     code = fields.String(required=True)
     message = fields.String(required=True)
@@ -79,6 +83,13 @@ class RequestCountsSchema(Schema):
 
 def _moment() -> fields.Integer:
     return fields.Integer(required=True, allow_none=True, metadata={"description": "Unix seconds."})
+
+
+class HeldUpSchema(Schema):
+    """Why a batch has to wait."""
+
+    code = fields.String(required=True)
+    message = fields.String(required=True)
 
 
 class BatchSchema(Schema):
@@ -105,6 +116,12 @@ class BatchSchema(Schema):
     request_counts = fields.Nested(RequestCountsSchema, required=True)
     metadata = fields.Dict(keys=fields.String(), values=fields.String(), required=True, allow_none=True)
     priority = fields.String(required=True, metadata={"enum": list(Priority)})
+    held_up = fields.Nested(
+        HeldUpSchema,
+        required=True,
+        allow_none=True,
+        metadata={"description": "The limit because of which no more lines are accepted for now."},
+    )
 
 
 class BatchPageSchema(Schema):

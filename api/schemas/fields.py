@@ -7,7 +7,7 @@ from typing import Any
 from marshmallow import ValidationError, fields
 from werkzeug.datastructures import FileStorage
 
-from intake.fields import Int
+from intake.fields import Bool, Int
 
 
 class QueryInt(Int):
@@ -18,6 +18,13 @@ class QueryInt(Int):
         if not (isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 9):
             raise ValidationError("must be a whole number")
         return super()._deserialize(int(value), *args, **options)
+
+
+class QueryBool(Bool):
+    """True or false in a query."""
+
+    def _deserialize(self, value: Any, *args: Any, **options: Any) -> bool:
+        return super()._deserialize({"true": True, "false": False}.get(value), *args, **options)
 
 
 class UploadedFile(fields.Field[bytes]):

@@ -8,6 +8,7 @@ from marshmallow import Schema, fields
 
 from api.schemas.fields import QueryInt, UploadedFile
 from intake.fields import Text, choice
+from intake.strict import Strict
 
 #: From an hour to 30 days, as in the OpenAI API.
 MIN_EXPIRY_S, MAX_EXPIRY_S = 3600, 30 * 86400
@@ -25,7 +26,7 @@ class FileForm(Schema):
     )
 
 
-class FileFields(Schema):
+class FileFields(Strict):
     """What the form has beside the file."""
 
     purpose = choice("batch", required=True, error_messages={"required": "is missing: send purpose=batch"})

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from marshmallow import Schema, ValidationError, fields
+from marshmallow import Schema, ValidationError, fields, validates_schema
 
 from api.schemas.fields import QueryInt
 from api.schemas.image import ImageSchema
-from intake.fields import Bool, Text
+from intake.fields import Bool, Text, choice
 from intake.job_body import JobBody
 from intake.strict import Strict
 from shared.errors import FAILURES
@@ -48,8 +49,20 @@ class _Cursor(Text):
 class JobsQuery(Strict):
     status = _Statuses()
     batch = Text(max=100)
+    order = choice(
+        "finished",
+        metadata={
+            "description": "With `batch`: the jobs that have ended, in that order. `after` is then never null: come "
+            "back with it for those that end later."
+        },
+    )
     limit = QueryInt(min=1, max=100, load_default=20)
     after = _Cursor(max=19, metadata={"description": "The `after` of the page before."})
+
+    @validates_schema
+    def check_order(self, data: Mapping[str, Any], **_: Any) -> None:
+        if "order" in data and ("batch" not in data or "status" in data):
+            raise ValidationError("goes with a batch, and without a status", "order")
 
 
 class ErrorSchema(Schema):
@@ -64,6 +77,20 @@ class TimingsSchema(Schema):
     load_s = fields.Float(required=True, allow_none=True)
     render_s = fields.Float(required=True, allow_none=True)
     store_s = fields.Float(required=True, allow_none=True)
+
+
+class ProvenanceSchema(Schema):
+    """What made the pictures besides the `input`: with both, they can be made again."""
+
+    revisions = fields.Dict(
+        keys=fields.String(),
+        values=fields.String(allow_none=True),
+        required=True,
+        metadata={"description": "Commits of the weights, by source; null for a folder that does not tell."},
+    )
+    device = fields.String(required=True)
+    dtype = fields.String(required=True)
+    versions = fields.Dict(keys=fields.String(), values=fields.String(), required=True)
 
 
 class JobUrlsSchema(Schema):
@@ -102,10 +129,15 @@ class JobSchema(Schema):
     started_at = fields.String(required=True, allow_none=True, metadata={"format": "date-time"})
     finished_at = fields.String(required=True, allow_none=True, metadata={"format": "date-time"})
     timings = fields.Nested(TimingsSchema, required=True)
+    provenance = fields.Nested(
+        ProvenanceSchema, required=True, allow_none=True, metadata={"description": "Of a job that succeeded."}
+    )
     metadata = fields.Dict(keys=fields.String(), values=fields.String(), required=True)
     deadline_s = fields.Float(required=True, allow_none=True)
     webhook_url = fields.String(metadata={"format": "uri", "description": "Where it was given."})
     webhook_events = fields.List(fields.String(), metadata={"description": "What `webhook_url` is told of."})
+    batch_id = fields.String(metadata={"description": "Where it belongs to a batch."})
+    custom_id = fields.String(allow_none=True, metadata={"description": "Of its line, where it belongs to a batch."})
     urls = fields.Nested(JobUrlsSchema, required=True)
 
 

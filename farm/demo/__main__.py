@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -15,7 +14,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 
 from client import Client, ClientError
-from client.lines import Line, read_lines
+from client.lines import Line, json_lines
+from client.signals import stop_as_ctrl_c_does
 from client.terminal import output
 from farm.demo.pictures import contact_sheet
 from farm.demo.receiver import Receiver
@@ -37,7 +37,7 @@ def main(
     data_dir: Annotated[Path, typer.Option(help="Where the farm keeps its data.")] = Path(".rendermill-demo"),
 ) -> None:
     """Start a farm, render PROMPTS through the public API, save the pictures, stop the farm."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    stop_as_ctrl_c_does()
     console = output()
     try:
         problems = _demo(console, prompts, out, data_dir)
@@ -52,7 +52,7 @@ def main(
 
 def _demo(console: Console, prompts: Path, out: Path, data_dir: Path) -> list[str]:
     """What went wrong, in lines; nothing where all is well."""
-    lines = list(read_lines(prompts.read_text(encoding="utf-8")))
+    lines = list(json_lines(prompts.read_text(encoding="utf-8").split("\n")))
     _prepare(out)
     farm = EmbeddedFarm(data_dir, _HOST, 0, lambda line: console.print(line, markup=False, soft_wrap=True))
     started = time.monotonic()
@@ -144,10 +144,6 @@ def _problems(outcomes: Sequence[Outcome], receiver: Receiver) -> list[str]:
     if receiver.refused:
         problems.append(f"{receiver.refused} webhooks had a wrong signature")
     return problems
-
-
-def _interrupt(*_: Any) -> NoReturn:
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

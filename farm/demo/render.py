@@ -31,7 +31,7 @@ class Outcome:
 
     line: Line
     seconds: float
-    #: The job, where the answer names it.
+    #: The job, once the farm has answered.
     job_id: str | None = None
     files: list[Path] = field(default_factory=list)
     error: str | None = None
@@ -70,8 +70,9 @@ def _render(farm: Client, line: Line, webhook_url: str, out: Path) -> Outcome:
     # The dialects have no place for a webhook's address.
     body = {**line.body, "webhook_url": webhook_url} if line.native else dict(line.body)
     try:
-        answer: dict[str, Any] = farm.request("POST", line.url, json=body, headers=line.headers).json()
-        job_id = answer.get("job_id")
+        response = farm.request("POST", line.url, json=body, headers=line.headers)
+        answer: dict[str, Any] = response.json()
+        job_id = response.headers.get("X-Job-Id")
         if answer.get("object") == "job":
             job = farm.wait(Job.from_json(answer), timeout_s=JOB_TIMEOUT_S)
             job_id, answer = job.id, dict(job.raw)

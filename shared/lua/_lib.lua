@@ -1,5 +1,5 @@
 -- What the verbs share. Put before each of them when it is loaded, after the tables TRANSITIONS, PRIORITY_WEIGHT
--- and WEBHOOK_EVENT, which are made from shared/jobs.py.
+-- and WEBHOOK_EVENT, which are made from shared/jobs.py, and the names of the broker's lists, from shared/tickets.py.
 --
 -- KEYS[1] is the prefix of every key. Keys are built here, so Redis Cluster is not supported. docs/redis.md
 -- describes each key. Times are milliseconds of Redis's own clock.
@@ -136,18 +136,24 @@ local function let_in(account)
   end)
 end
 
-local function push(job)
-  local queue = queue_key(job)
-  local tag = exact(tag_of(job.model, job.flow))
-  redis.call('ZADD', queue, job.seq, job.id)
+-- Puts jobs that share a queue into it: `like` is one of them, or what they share; `scored` the sequence number and id
+-- of each in turn; `cost` what they cost together, in microseconds.
+local function push(like, scored, cost)
+  local queue = queue_key(like)
+  local tag = exact(tag_of(like.model, like.flow))
+  redis.call('ZADD', queue, unpack(scored))
   local head = redis.call('ZRANGE', queue, 0, 0, 'WITHSCORES')
-  redis.call('ZADD', key('lanes', job.model, job.flow), head[2], job.lane)
-  if not is_capped(job.account) then
-    redis.call('ZADD', key('flows', job.model), 'NX', tag, job.flow)
+  redis.call('ZADD', key('lanes', like.model, like.flow), head[2], like.lane)
+  if not is_capped(like.account) then
+    redis.call('ZADD', key('flows', like.model), 'NX', tag, like.flow)
   end
-  redis.call('ZADD', key('lane', job.model, job.lane), 'NX', tag, job.flow)
-  count(job.model, 'queued', 1)
-  count(job.model, 'queued_cost', micros(job.cost))
+  redis.call('ZADD', key('lane', like.model, like.lane), 'NX', tag, like.flow)
+  count(like.model, 'queued', #scored / 2)
+  count(like.model, 'queued_cost', cost)
+end
+
+local function push_one(job)
+  push(job, { job.seq, job.id }, micros(job.cost))
 end
 
 local function pull(job)
@@ -166,6 +172,19 @@ local function pull(job)
   if redis.call('EXISTS', lanes) == 0 then
     redis.call('ZREM', key('flows', job.model), job.flow)
   end
+end
+
+-- Jobs that a worker could claim now: none where each that waits is its account's, and the account is held back.
+local function claimable(model)
+  if redis.call('EXISTS', key('flows', model)) == 0 then
+    return 0
+  end
+  return tonumber(redis.call('HGET', key('model', model), 'queued') or 0)
+end
+
+-- The broker's list is the count of tickets that wait. Told with the work that waits, it spares a worker a question.
+local function render_tickets(model)
+  return redis.call('LLEN', RENDER_QUEUE .. model)
 end
 
 -- ── Changes of state ───────────────────────────────────────────────────────────────────────────────────────────
@@ -210,7 +229,8 @@ end
 -- alone. Not longer: the shortest stream takes 4.5 kB, five times a queued job.
 local EVENTS_LINGER_S = 600
 
--- `job` may be a batch as well: whatever has an id, an account and the status that the message is about.
+-- `job` may be a batch as well: whatever has an id, an account and the status that the message is about. Those that add
+-- deliveries answer how many they were.
 local function add_delivery(job, event, endpoint)
   local id = 'msg_' .. string.match(job.id, '_(.*)') .. '_' .. job.status
   if endpoint ~= '' then
@@ -223,12 +243,14 @@ local function add_delivery(job, event, endpoint)
 end
 
 local function add_endpoint_deliveries(job, event)
-  local endpoints = redis.call('HGETALL', key('endpoints', job.account))
+  local endpoints, added = redis.call('HGETALL', key('endpoints', job.account)), 0
   for i = 1, #endpoints, 2 do
     if string.find(endpoints[i + 1], event, 1, true) then
       add_delivery(job, event, endpoints[i])
+      added = added + 1
     end
   end
+  return added
 end
 
 -- Pays for a job that ends, and counts it. A job's `price`, in millionths of a credit, was taken from the balance when
@@ -262,22 +284,29 @@ local function settle(job)
 end
 
 local function add_deliveries(job)
-  local event = WEBHOOK_EVENT[job.status]
+  local event, own = WEBHOOK_EVENT[job.status], 0
   if string.find(job.hooks or '', event, 1, true) then
     add_delivery(job, event, '')
+    own = 1
   end
-  add_endpoint_deliveries(job, event)
+  return own + add_endpoint_deliveries(job, event)
 end
 
--- Counts a finished job for its batch, which is due to be finalized when this was the last.
+-- Counts a finished job for its batch; whether the batch is due to be finalized, for this was the last.
 local function count_for_batch(job, status)
-  local batch = key('batch', job.batch)
+  local batch, is_last = key('batch', job.batch), false
+  if redis.call('EXISTS', batch) == 0 then
+    return false -- it failed while its jobs ran, and is past its retention
+  end
   redis.call('HINCRBY', batch, 'jobs_' .. status, 1)
+  redis.call('RPUSH', key('batch_finished', job.batch), job.id)
   local open = redis.call('HINCRBY', batch, 'open', -1)
   if open == 0 and redis.call('HEXISTS', batch, 'ingested') == 1 then
     redis.call('ZADD', key('batches_due'), integer(now), job.batch)
+    is_last = true
   end
   redis.call('PUBLISH', key('wake'), job.batch)
+  return is_last
 end
 
 -- Makes the job terminal: record, index, credits, event, webhook deliveries, batch and retention in one step. `result`
@@ -300,10 +329,25 @@ local function finish(job, status, result)
   end
   emit(job)
   redis.call('EXPIRE', key('events', job.id), EVENTS_LINGER_S)
-  add_deliveries(job)
-  if job.batch then
-    count_for_batch(job, status)
+  job.ends_batch = job.batch and count_for_batch(job, status)
+  job.deliveries = add_deliveries(job)
+end
+
+-- Webhooks that are due, and the tickets that lie for them. Not counted, but 0 and 0, where `added` is 0.
+local function webhooks_due(added)
+  if added == 0 then
+    return 0, 0
   end
+  return redis.call('ZCOUNT', key('due'), '-inf', integer(now)), redis.call('LLEN', WEBHOOK_QUEUE)
+end
+
+-- What every verb that may end a job, or an attempt, answers of it: {its status, jobs of its model that could be claimed
+-- now, tickets that lie for them, webhooks that are due if it made any, tickets that lie for them, 1 where it was the last
+-- of its batch, milliseconds by which it succeeded later than its owner was told at first, or '' where nobody asked}.
+local function aftermath(job)
+  local due, due_tickets = webhooks_due(job.deliveries or 0)
+  local late = job.status == 'succeeded' and job.eta and integer(now - tonumber(job.eta)) or ''
+  return { job.status, claimable(job.model), render_tickets(job.model), due, due_tickets, job.ends_batch and 1 or 0, late }
 end
 
 -- Puts a running job back, at its old place in its queue; after `delay` milliseconds where that is positive.
@@ -314,7 +358,7 @@ local function requeue(job, delay)
     redis.call('ZADD', key('delayed'), integer(now + delay), job.id)
     count(job.model, 'delayed', 1)
   else
-    push(job)
+    push_one(job)
   end
   emit(job)
 end

@@ -3,12 +3,12 @@
 -- ARGV[1]  job id
 -- ARGV[2]  attempt
 --
--- Answers 'canceled', or 'lost' where the lease is no longer the worker's or nobody called the job off. Called again,
--- it changes nothing.
+-- Answers the aftermath, or {'lost'} where the lease is no longer the worker's or nobody called the job off. Called
+-- again, it changes nothing.
 
 local job = leased(ARGV[1], ARGV[2])
 if not job or not job.cancel then
-  return 'lost'
+  return { 'lost' }
 end
 finish(job, 'canceled')
-return 'canceled'
+return aftermath(job)

@@ -4,11 +4,11 @@
 -- ARGV[1]  job id
 -- ARGV[2]  account
 --
--- Answers the job's status afterwards, or 'unknown' where the account has no such job. Twice is as good as once.
+-- Answers the aftermath, or {'unknown'} where the account has no such job. Twice is as good as once.
 
 local job = read_job(ARGV[1])
 if not job or job.account ~= ARGV[2] then
-  return 'unknown'
+  return { 'unknown' }
 end
 if job.status == 'queued' then
   finish(job, 'canceled')
@@ -17,4 +17,4 @@ elseif job.status == 'running' and not job.cancel then
   redis.call('HSET', key('job', job.id), 'cancel', 1, 'stage', job.stage)
   emit(job)
 end
-return job.status
+return aftermath(job)

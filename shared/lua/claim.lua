@@ -6,8 +6,8 @@
 -- ARGV[4]  milliseconds until the leases end unless renewed
 -- ARGV[5]  a name for this very call: should its answer be lost, the same call made again gets the same jobs
 --
--- Answers {jobs of the model still queued, then for each claimed job: id, attempt, account, cost, milliseconds it
--- waited, spec as JSON}.
+-- Answers {jobs of the model that could be claimed next, tickets that lie for them, then for each claimed job: id,
+-- attempt, account, cost, milliseconds it waited, spec as JSON}.
 --
 -- The flow with the least tag leads: its oldest job decides the lane. Places that are left go to jobs of the same
 -- lane, by tag again. Each job advances its flow's tag by its cost over the flow's weight. Riding along costs the
@@ -36,7 +36,7 @@ local expired = 0
 local horizon = math.huge
 
 local function answer(jobs)
-  local rows = { tonumber(redis.call('HGET', key('model', model), 'queued') or 0) }
+  local rows = { claimable(model), render_tickets(model) }
   for _, job in ipairs(jobs) do
     table.insert(rows, { job.id, tonumber(job.attempt), job.account, job.cost,
       integer(now - tonumber(job.created)), redis.call('GET', key('spec', job.id)) })

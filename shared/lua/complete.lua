@@ -2,26 +2,27 @@
 --
 -- ARGV[1]  job id
 -- ARGV[2]  attempt
--- ARGV[3]  result as JSON: images, timings, warnings
+-- ARGV[3]  result as JSON: images, timings, provenance, warnings
 -- ARGV[4]  seconds of rendering this job took, or '' where that says nothing about its predicted cost
 -- ARGV[5…] two arguments a picture: image id, and its record as JSON
 --
--- Answers 'succeeded', 'canceled' where its owner called it off meanwhile, or 'lost' where the lease is no longer
--- the worker's. In the last two the pictures are not recorded, and upkeep sweeps their objects. A completion whose
--- answer was lost may be made again.
+-- Answers the aftermath (the job is 'succeeded', or 'canceled' where its owner called it off meanwhile), or {'lost'} where
+-- the lease is no longer the worker's: then the pictures are not recorded, and upkeep sweeps their objects. A completion
+-- whose answer was lost may be made again.
 
 local job = leased(ARGV[1], ARGV[2])
 if not job then
   job = read_job(ARGV[1])
   if job and job.status == 'succeeded' and job.attempt == ARGV[2] then
-    return 'succeeded'
+    job.deliveries = 1 -- or none: to look for webhooks in vain costs little
+    return aftermath(job)
   end
   redis.call('SADD', key('litter'), ARGV[1])
-  return 'lost'
+  return { 'lost' }
 end
 if job.cancel then
   finish(job, 'canceled')
-  return 'canceled'
+  return aftermath(job)
 end
 
 for at = 5, #ARGV, 2 do
@@ -39,4 +40,4 @@ if ARGV[4] ~= '' then
 end
 
 finish(job, 'succeeded', ARGV[3])
-return 'succeeded'
+return aftermath(job)

@@ -18,20 +18,17 @@ local name = key('batch', id)
 if redis.call('EXISTS', name) == 1 then
   return { 'created', id } -- the call is made again, its answer was lost
 end
-local remembered = key('idempotent_batch', account, ARGV[5])
-if ARGV[5] ~= '' then
-  local first = redis.call('HMGET', remembered, 'fingerprint', 'batch')
-  if first[1] and ARGV[8] ~= '1' then
-    return first[1] == ARGV[6] and { 'replayed', first[2] } or { 'mismatch' }
-  end
+local remembered = idempotency_key(account, ARGV[5])
+local earlier = remembered and made_before(remembered, 'batch', id, ARGV[6], ARGV[8])
+if earlier then
+  return earlier
 end
 local owner, purpose = unpack(redis.call('HMGET', key('file', file), 'account', 'purpose'))
 if owner ~= account or purpose ~= 'batch' then
   return { 'no_file' }
 end
-if ARGV[5] ~= '' then
-  redis.call('HSET', remembered, 'fingerprint', ARGV[6], 'batch', id)
-  redis.call('PEXPIRE', remembered, ARGV[7])
+if remembered then
+  remember(remembered, 'batch', id, ARGV[6], ARGV[7])
 end
 redis.call('HSET', name, 'account', account, 'file', file, 'status', 'validating', 'created', integer(now),
   'expires', integer(now + tonumber(ARGV[4])), 'offset', 0, 'line', 0, 'total', 0, 'bad', 0, 'open', 0, 'fence', 0,

@@ -7,14 +7,14 @@
 -- ARGV[5]  most attempts; 1 where a retry cannot mend it
 -- ARGV[6]  milliseconds to wait before the second attempt, doubled with each further one
 --
--- Answers the job's new status ('queued', 'failed' or 'canceled'), or 'lost'. A failure whose answer was lost may be
--- reported again: that changes nothing, and the answer is 'lost', for the report ended the lease.
+-- Answers the aftermath (the job is 'queued', 'failed' or 'canceled'), or {'lost'}. A failure whose answer was lost may
+-- be reported again: that changes nothing, and the answer is 'lost', for the report ended the lease.
 
 local LONGEST_DELAY = 600000 -- ten minutes: doubling must not put a retry off for hours
 
 local job = leased(ARGV[1], ARGV[2])
 if not job then
-  return 'lost'
+  return { 'lost' }
 end
 if job.cancel then
   finish(job, 'canceled')
@@ -23,4 +23,4 @@ elseif attempts_charged(job) < tonumber(ARGV[5]) then
 else
   finish(job, 'failed', failure(ARGV[3], ARGV[4]))
 end
-return job.status
+return aftermath(job)

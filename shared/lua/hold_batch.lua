@@ -6,8 +6,8 @@
 -- ARGV[4]  status to move on to, 'in_progress' or 'finalizing', or ''; one that is being cancelled stays so
 -- ARGV[5…] fields of the record, names and values in turn; 'ingested' says that no more jobs will come
 --
--- Answers {status, jobs not finished}, or {'lost'} where another worker has the batch. With all its lines read a batch
--- rests until its last job is finished, or its window is over.
+-- Answers {status, 1 where the batch rests}, or {'lost'} where another worker has it. With all its lines read, and none
+-- of its jobs to be called off, a batch rests until its last job is finished, or its window is over.
 
 local FROM = { in_progress = 'validating', finalizing = 'in_progress' }
 
@@ -27,8 +27,8 @@ if FROM[ARGV[4]] == status then
   status = ARGV[4]
   redis.call('HSET', name, 'status', status, status .. '_at', integer(now))
 end
-local open = tonumber(redis.call('HGET', name, 'open'))
-if open > 0 and redis.call('HEXISTS', name, 'ingested') == 1 then
+local rests = tonumber(redis.call('HGET', name, 'open')) > 0 and redis.call('HEXISTS', name, 'ingested') == 1
+if rests then
   -- The end of its last job makes it due at once; the end of its window, to expire what waits.
   local expires = math.max(tonumber(redis.call('HGET', name, 'expires')), now + tonumber(ARGV[3]))
   redis.call('ZADD', key('batches_due'), integer(expires), ARGV[1])
@@ -36,4 +36,4 @@ else
   redis.call('ZADD', key('batches_due'), integer(now + tonumber(ARGV[3])), ARGV[1])
 end
 redis.call('PUBLISH', key('wake'), ARGV[1])
-return { status, open }
+return { status, rests and 1 or 0 }

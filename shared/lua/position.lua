@@ -1,82 +1,24 @@
--- Where a queued job stands, or one would that were accepted now. Reads only.
+-- Where a queued job stands, or one would that were accepted now. Changes nothing, but for the note of what was told
+-- first, by which estimates are judged in the end.
 --
--- ARGV[1]  job id, or '' for a job that is not accepted yet; then
--- ARGV[2]  its model
--- ARGV[3]  its account
--- ARGV[4]  its priority
--- ARGV[5]  its cost
+-- ARGV[1]  live workers of its model
+-- ARGV[2]  job id, or '' for a job that is not accepted yet; then
+-- ARGV[3]  its model
+-- ARGV[4]  its account
+-- ARGV[5]  its priority
+-- ARGV[6]  its cost
 --
--- Answers {jobs that will be served before it, estimated; predicted seconds of work of those jobs and its own, as a
--- string; measured rate as a string}, or {-1} where it waits in no queue.
---
--- In its own flow the jobs accepted earlier come first. Another flow's jobs come first until that flow's tag passes
--- the tag at which this job will be served. What is not looked at counts like what is: flows beyond the first, lanes
--- of a flow beyond its first, and jobs of a lane beyond its head. That batches ride along is left out: it moves a job
--- by a batch in a queue of one lane, and by more where lanes are mixed.
+-- Answers {jobs that will be served before it, estimated; milliseconds until it is done, estimated}, or {-1} where it
+-- waits in no queue.
 
--- Mostly some hundred commands, for this is asked whenever a job is looked at.
-local FLOWS_SEEN, LANES_SEEN = 48, 8
-
+local workers, id = tonumber(ARGV[1]), ARGV[2]
 local job
-if ARGV[1] ~= '' then
-  job = read_job(ARGV[1])
+if id ~= '' then
+  job = read_job(id)
 else
-  job = { status = 'queued', model = ARGV[2], flow = ARGV[3] .. '/' .. ARGV[4], cost = ARGV[5], seq = '+inf' }
+  job = { status = 'queued', model = ARGV[3], flow = ARGV[4] .. '/' .. ARGV[5], cost = ARGV[6], seq = '+inf' }
 end
 if not job or job.status ~= 'queued' or job.stage == 'retrying' then
   return { -1 }
 end
-
--- The jobs of a flow with a sequence number up to `most`, and the mean cost of its jobs.
-local function backlog_of(flow, most)
-  local lanes_key = key('lanes', job.model, flow)
-  local lanes = redis.call('ZRANGE', lanes_key, 0, LANES_SEEN - 1)
-  if #lanes == 0 then
-    return 0, tonumber(job.cost)
-  end
-  local all, cost, below = 0, 0, 0
-  for _, lane in ipairs(lanes) do
-    local queue = key('queue', job.model, flow, lane)
-    local jobs = redis.call('ZCARD', queue)
-    local head = redis.call('ZRANGE', queue, 0, 0)[1]
-    all = all + jobs
-    cost = cost + jobs * tonumber(redis.call('HGET', key('job', head), 'cost') or job.cost)
-    below = below + (most == '+inf' and jobs or redis.call('ZCOUNT', queue, '-inf', most))
-  end
-  return below * redis.call('ZCARD', lanes_key) / #lanes, cost / all
-end
-
--- How many turns a flow has before the tag `served_at`; at the same tag, flows come in the order of their names.
-local function turns_before(served_at, flow, tag, cost)
-  local turns = (served_at - tag) * weight_of(flow) / cost
-  local whole = math.floor(turns + 1e-9)
-  local has_one_more = turns - whole > 1e-9 or flow < job.flow
-  return math.max(0, whole + (has_one_more and 1 or 0))
-end
-
-local ahead, own_cost = backlog_of(job.flow, '(' .. job.seq)
-local work = ahead * own_cost
-local served_at = tag_of(job.model, job.flow) + work / weight_of(job.flow)
-
--- Its own flow is among those below, and so one more than are to be seen is asked for.
-local flows = redis.call('ZRANGEBYSCORE', key('flows', job.model), '-inf', exact(served_at), 'WITHSCORES',
-  'LIMIT', 0, FLOWS_SEEN + 1)
-local seen, others, others_work = 0, 0, 0
-for i = 1, #flows, 2 do
-  local flow, tag = flows[i], tonumber(flows[i + 1])
-  if flow ~= job.flow then
-    local jobs, cost = backlog_of(flow, '+inf')
-    jobs = math.min(jobs, turns_before(served_at, flow, tag, cost))
-    seen, others, others_work = seen + 1, others + jobs, others_work + jobs * cost
-  end
-end
-if seen > 0 then
-  local own = redis.call('ZSCORE', key('flows', job.model), job.flow) and 1 or 0
-  local share = (redis.call('ZCOUNT', key('flows', job.model), '-inf', exact(served_at)) - own) / seen
-  ahead, work = ahead + others * share, work + others_work * share
-end
-
-local state = redis.call('HMGET', key('model', job.model), 'queued', 'rate')
-local others_queued = tonumber(state[1] or 0) - (ARGV[1] ~= '' and 1 or 0)
-ahead = math.min(others_queued, math.floor(ahead + 0.5))
-return { ahead, exact(work + tonumber(job.cost)), state[2] or '1' }
+return { standing(job, workers) }

@@ -3,11 +3,11 @@
 -- ARGV[1]  job id
 -- ARGV[2]  attempt
 --
--- Answers the job's new status ('queued' or 'canceled'), or 'lost', as it does when it is called again.
+-- Answers the aftermath (the job is 'queued' or 'canceled'), or {'lost'}, as it does when it is called again.
 
 local job = leased(ARGV[1], ARGV[2])
 if not job then
-  return 'lost'
+  return { 'lost' }
 end
 if job.cancel then
   finish(job, 'canceled')
@@ -16,4 +16,4 @@ else
   redis.call('HINCRBY', key('job', job.id), 'releases', 1)
   requeue(job, 0)
 end
-return job.status
+return aftermath(job)

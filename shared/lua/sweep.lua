@@ -43,7 +43,7 @@ local retries = repair_due('delayed', function(job)
   leave(job)
   job.stage = 'waiting'
   redis.call('HSET', key('job', job.id), 'stage', job.stage)
-  push(job)
+  push_one(job)
   emit(job)
 end)
 

@@ -13,6 +13,7 @@ import pytest
 
 from client import Client, Job
 from tests.running_farm import RunningFarm
+from tests.servers import wait_until
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "prompts.jsonl"
 QUICK = {"model": "sdxl-lightning", "width": 256, "height": 256, "prompt": "a paper boat"}
@@ -24,7 +25,7 @@ def _renders(farm: RunningFarm) -> Job:
 
 
 def test_the_key_that_it_leaves_opens_the_api_and_is_its_owners_alone(farm: RunningFarm, api: Client) -> None:
-    assert {model["id"] for model in api.models()} >= {"ByteDance/SDXL-Lightning"}
+    assert {model.id for model in api.models()} >= {"ByteDance/SDXL-Lightning"}
     assert stat.S_IMODE((farm.data_dir / "api-key").stat().st_mode) == 0o600
 
 
@@ -48,39 +49,37 @@ def test_a_second_farm_in_the_same_directory_is_refused(farm: RunningFarm) -> No
     assert farm.is_ready()
 
 
-def _submit(farm: RunningFarm, *options: str) -> list[dict[str, Any]]:
-    """What `rendermill submit --json` says of the examples."""
-    command = [sys.executable, "-m", "farm", "submit", str(EXAMPLES), "--json", "--data-dir", str(farm.data_dir)]
-    run = subprocess.run([*command, *options], capture_output=True, text=True, timeout=240, check=False)
+def _submit(farm: RunningFarm, file: Path, out: Path) -> list[dict[str, Any]]:
+    """What `rendermill submit --json` says of each line of the file."""
+    command = [sys.executable, "-m", "farm", "submit", str(file), "--json", "--data-dir", str(farm.data_dir)]
+    run = subprocess.run([*command, "--out", str(out)], capture_output=True, text=True, timeout=240, check=False)
     assert run.returncode == 0, run.stderr
-    return [json.loads(line) for line in run.stdout.splitlines()]
+    return sorted(map(json.loads, run.stdout.splitlines()), key=lambda row: row["line"])
 
 
 def test_the_command_line_renders_every_example_line_once_however_often_it_is_sent(
     farm: RunningFarm, tmp_path: Path
 ) -> None:
-    jobs = _submit(farm, "--out", str(tmp_path))
-    assert [job["line"] for job in jobs] == list(range(1, len(EXAMPLES.read_text().splitlines()) + 1))
-    assert not any(job["replayed"] for job in jobs)
-    assert len(list(tmp_path.iterdir())) == sum(len(job["images"]) for job in jobs)
-    again = _submit(farm)
-    assert [job["id"] for job in again] == [job["id"] for job in jobs]
-    assert all(job["replayed"] for job in again)
+    rows = _submit(farm, EXAMPLES, tmp_path / "first")
+    assert [row["line"] for row in rows] == list(range(1, len(EXAMPLES.read_text().splitlines()) + 1))
+    pictures = {name for row in rows for name in row["files"]}
+    assert pictures < {file.name for file in (tmp_path / "first").iterdir()}
+    again = _submit(farm, EXAMPLES, tmp_path / "second")
+    assert [row["job"] for row in again] == [row["job"] for row in rows]
+    assert {name for row in again for name in row["files"]} == pictures
 
 
-def test_lines_are_submitted_though_the_api_is_restarted_meanwhile(
-    farm: RunningFarm, api: Client, tmp_path: Path
-) -> None:
-    file = tmp_path / "lines.jsonl"
-    file.write_text("".join(json.dumps({**QUICK, "seed": seed}) + "\n" for seed in range(300)))
+def test_pictures_are_saved_though_the_api_is_restarted_meanwhile(farm: RunningFarm, tmp_path: Path) -> None:
+    file, out = tmp_path / "lines.jsonl", tmp_path / "out"
+    file.write_text("".join(json.dumps({**QUICK, "seed": seed}) + "\n" for seed in range(60)))
     command = [sys.executable, "-m", "farm", "submit", str(file), "--data-dir", str(farm.data_dir)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as submit:
-        assert submit.stdout is not None
-        ids = [submit.stdout.readline().split()[0] for _ in range(20)]
+    with subprocess.Popen([*command, "--out", str(out)], stdout=subprocess.PIPE, text=True) as submit:
+        results = out / "results.jsonl"
+        wait_until(lambda: results.exists() and results.read_text(), "the first picture")
         farm.restart_process("api")
-        ids += [line.split()[0] for line in submit.stdout]
-        assert submit.wait(timeout=60) == 0
-    assert len(set(ids)) == 300
+        assert submit.wait(timeout=120) == 0
+    rows = [json.loads(line) for line in results.read_text().splitlines()]
+    assert [(row["line"], row["status"]) for row in rows] == [(number, "succeeded") for number in range(1, 61)]
+    assert len({row["job"] for row in rows}) == 60
+    assert all((out / name).stat().st_size for row in rows for name in row["files"])
     farm.wait_ready()
-    for id_ in ids:
-        api.cancel(id_)

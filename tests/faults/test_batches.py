@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import json
 import signal
-import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from shared.batches import Batch, Batches, job_id
-from shared.files import File, Files, file_key
-from shared.jobs import Priority
+from shared.files import file_key
 from shared.settings import Settings
 from tests.servers import wait_until
-from tests.worker_farm import ACCOUNT, MODEL, WorkerFarm, end, worker_farm
+from tests.worker_farm import ACCOUNT, MODEL, WorkerFarm, batch_line, end, worker_farm
 
 LINES = 50_000
 #: One line in so many is no request.
@@ -29,49 +28,23 @@ def farm(tmp_path: Path, valkey_url: str, s3: Settings) -> Iterator[WorkerFarm]:
         yield farm
 
 
-def upload(farm: WorkerFarm) -> File:
-    def lines() -> Iterator[bytes]:
-        for number in range(1, LINES + 1):
-            body = {"model": MODEL, "prompt": f"fox {number}", "width": 256, "height": 256, "seed": number}
-            line = {"custom_id": f"line-{number}", "method": "POST", "url": "/v1/jobs", "body": body}
-            yield b"no request\n" if number % BAD_EVERY == 0 else json.dumps(line).encode() + b"\n"
-
-    size = farm.storage.put_stream(file_key("file_x"), lines(), "application/jsonl")
-    file = File(
-        id="file_x",
-        account=ACCOUNT,
-        filename="x",
-        purpose="batch",
-        bytes=size,
-        created_at=time.time(),
-        expires_at=None,
-    )
-    Files(farm.redis).add(file)
-    return file
-
-
 def test_a_batch_whose_worker_is_killed_three_times_has_each_job_once(farm: WorkerFarm) -> None:
     batches = Batches(farm.redis)
-    batch_id, _ = batches.create(
-        ACCOUNT,
-        input_file=upload(farm).id,
-        endpoint="/v1/jobs",
-        window="24h",
-        window_s=86400,
-        priority=Priority.LOW,
-        metadata=None,
+    batch_id = farm.hand_in(
+        b"no request\n" if number % BAD_EVERY == 0 else batch_line(number) for number in range(1, LINES + 1)
     )
 
     def batch() -> Batch:
         return batches.get(batch_id)
 
+    def has_passed(line: int) -> bool:
+        return batch().line > line
+
     for line in (5_000, 15_000, 30_000):
         upkeep = farm.start("upkeep")
-        wait_until(lambda line=line: batch().line > line, "lines are read", 60)  # type: ignore[misc]
+        wait_until(partial(has_passed, line), "lines are read", 60)
         end(upkeep, signal.SIGKILL, 10)
         assert not batch().ingested, "it was killed in the middle"
-        # Its claim would end in a minute.
-        farm.redis.zadd("rm:batches_due", {batch_id: 0})
     farm.start("upkeep")
     wait_until(lambda: batch().ingested, "all lines are read", 60)
 

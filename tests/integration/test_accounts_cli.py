@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 import pytest
 from redis import Redis
 from typer.testing import CliRunner, Result
 
+from client.exit_codes import ExitCode
 from farm.cli import app
 from shared.accounts import Accounts
 from shared.limits import AccountLimits, Balance, Limits, Rate
@@ -44,7 +46,7 @@ def test_limits_are_set_and_taken_away(redis: Redis) -> None:
     state = limits.account(ACCOUNT)
     assert state.limits == Limits(weight=2.5, rate=Rate(60, 60), max_queued=1000, max_running=4)
     assert state.balance == Balance(available=12_500_000, reserved=0, charged=0)
-    for shown in ("2.5", "60/min (60 left)", "0 of 1000", "0 of 4", "12.5"):
+    for shown in ("2.5", "60/min, 60 left", "0 of 1000", "0 of 4", "12.5"):
         assert shown in given.stdout
     assert _set("--top-up", "0.000001").exit_code == 0
     assert limits.balance(ACCOUNT).available == 12_500_001
@@ -64,8 +66,11 @@ def test_accounts_are_listed_with_what_they_used(redis: Redis) -> None:
     assert listed.exit_code == 0, listed.output
     assert ACCOUNT in listed.stdout
     shown = _run("show", ACCOUNT).stdout
-    assert "1 succeeded" in shown
     assert "2.5" in shown
+    (day,) = json.loads(_run("show", ACCOUNT, "--json").stdout)["usage"]
+    assert (day["succeeded"], day["credits"]) == (1, 2.5)
+    (row,) = [json.loads(line) for line in _run("list", "--json").stdout.splitlines()]
+    assert (row["id"], row["charged"], row["used"]["queued"]) == (ACCOUNT, 2.5, 1)
 
 
 @pytest.mark.parametrize(
@@ -81,7 +86,7 @@ def test_accounts_are_listed_with_what_they_used(redis: Redis) -> None:
 )
 def test_a_wrong_value_is_one_clear_line_and_changes_nothing(redis: Redis, options: list[str], words: str) -> None:
     result = _set("--max-queued", "7", *options)
-    assert result.exit_code == 1
+    assert result.exit_code == ExitCode.USAGE
     assert words in result.stderr
     assert AccountLimits(redis).account(ACCOUNT).limits == Limits()
 
@@ -90,5 +95,5 @@ def test_a_wrong_value_is_one_clear_line_and_changes_nothing(redis: Redis, optio
 @pytest.mark.parametrize("arguments", [["show", "nobody"], ["set", "nobody", "--max-queued", "1"]])
 def test_an_account_that_does_not_exist_is_one_clear_line(arguments: list[str]) -> None:
     result = _run(*arguments)
-    assert result.exit_code == 1
-    assert "there is no account 'nobody'" in result.stderr
+    assert result.exit_code == ExitCode.NOT_FOUND
+    assert "There is no account 'nobody'" in result.stderr

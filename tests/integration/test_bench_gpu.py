@@ -25,6 +25,7 @@ def test_every_workload_is_measured_alone_and_at_each_batch_size(
         assert result["plain"] > 0
         assert list(result["engine"]) == ["1", "2"]
         assert all(rate > 0 for rate in result["engine"].values())
+        assert result["batch_difference"] <= 1
     printed = capsys.readouterr().out
     assert "engine, batches of 2" in printed
     assert "× plain" in printed

@@ -84,6 +84,22 @@ def test_the_quick_way_and_the_full_way_agree(endpoint: str, fields: dict[str, A
     agree()
 
 
+@pytest.mark.parametrize(
+    ("endpoint", "body", "brings"),
+    [
+        ("/v1/jobs", {"input_image": "x"}, True),
+        ("/v1/jobs", {"mask_image": "x", "input_image": None}, True),
+        ("/v1/jobs", {"input_image": None, "mask_image": None}, False),
+        ("/v1/jobs", {"prompt": "a fox"}, False),
+        ("/v1/images/generations", {"image": ["x"]}, True),
+        ("/v1/images/generations", {"input_image": "x"}, False),
+        ("/v1/images/edits", {"images": [{"file_id": "x"}]}, True),
+    ],
+)
+def test_a_line_with_pictures_is_known_before_it_is_judged(endpoint: str, body: dict[str, Any], brings: bool) -> None:
+    assert requests(endpoint).brings_pictures(body) is brings
+
+
 def test_lines_that_differ_in_their_free_fields_are_judged_in_full_once(monkeypatch: pytest.MonkeyPatch) -> None:
     quick, in_full = requests("/v1/jobs"), []
     judge = quick.judged_in_full

@@ -21,6 +21,9 @@ REQUIRED = [
 ]
 
 
+SYNTHETIC_EXAMPLE = Path(__file__).parents[2] / "examples" / "synthetic.toml"
+
+
 @pytest.fixture
 def shipped() -> Catalog:
     return load_catalog(Settings().catalog_path)
@@ -87,10 +90,15 @@ def test_lightning_runs_its_four_steps_and_nothing_else(shipped: Catalog) -> Non
         ({"modes": ["text-to-music"]}, "text-to-music"),
         ({"guidance": {"kind": "strict", "default": 1, "max": 2}}, "strict"),
         ({"size": {"default": 1024}}, "missing"),
+        ({"scheduler": {"name": "ddim"}}, "no scheduler 'ddim'; there are euler"),
+        ({"scheduler": {"name": "euler", "alternatives": ["heun"]}}, "heun"),
+        ({"scheduler": {"alternatives": ["lcm"]}}, "missing"),
         ({"id": "a:b"}, "must not contain"),
+        ({"compile": "yes"}, "yes"),
         ({"price": -1}, "price"),
         ({"price": "much"}, "price"),
         ({"price": "nan"}, "price"),
+        ({"synthetic": {"batch_s": 1}}, "a model of the family sdxl has no synthetic"),
     ],
 )
 def test_a_wrong_entry_is_refused_by_name(table: dict[str, Any], change: dict[str, Any], complaint: str) -> None:
@@ -103,10 +111,50 @@ def test_a_price_is_the_decimal_that_was_written(table: dict[str, Any], price: o
     assert Model.from_table(table | {"price": price}).price == Decimal("0.1")
 
 
-def test_a_missing_key_is_named(table: dict[str, Any]) -> None:
-    del table["source"]
-    with pytest.raises(ValueError, match="source"):
+@pytest.mark.parametrize("key", ["source", "scheduler", "licence"])
+def test_a_missing_key_is_named(table: dict[str, Any], key: str) -> None:
+    del table[key]
+    with pytest.raises(ValueError, match=f"{key}.* is missing"):
         Model.from_table(table)
+
+
+@pytest.fixture
+def synthetic() -> dict[str, Any]:
+    """A well-formed table of a synthetic model."""
+    tables: list[dict[str, Any]] = tomllib.loads(SYNTHETIC_EXAMPLE.read_text())["model"]
+    return tables[0]
+
+
+def test_a_synthetic_model_needs_no_weights(synthetic: dict[str, Any]) -> None:
+    model = Model.from_table(synthetic)
+    assert model.synthetic is not None
+    assert model.synthetic.batch_s == 0.1
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"source": "a/b"}, "a model of the family synthetic has no source"),
+        ({"scheduler": {"name": "euler"}, "dtype": "float16"}, "has no dtype, scheduler"),
+        ({"synthetic": {}}, "batch_s"),
+        ({"synthetic": {"batch_s": "0.1"}}, "batch_s is a number of seconds, not '0.1'"),
+        ({"synthetic": {"batch_s": True}}, "batch_s is a number of seconds, not True"),
+        ({"synthetic": {"batch_s": -1}}, "batch_s is from 0 to 600 seconds"),
+        ({"synthetic": {"batch_s": float("nan")}}, "batch_s is from 0 to 600 seconds"),
+        ({"synthetic": {"batch_s": 1, "step_s": 1}}, "step_s"),
+    ],
+)
+def test_a_wrong_entry_of_a_synthetic_model_is_refused(
+    synthetic: dict[str, Any], change: dict[str, Any], complaint: str
+) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        Model.from_table(synthetic | change)
+
+
+def test_a_synthetic_model_says_how_long_a_batch_takes(synthetic: dict[str, Any]) -> None:
+    del synthetic["synthetic"]
+    with pytest.raises(ValueError, match="synthetic is missing"):
+        Model.from_table(synthetic)
 
 
 def test_two_models_cannot_share_a_name(table: dict[str, Any]) -> None:

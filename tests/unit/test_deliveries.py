@@ -43,18 +43,19 @@ def make_due(redis: Redis, delivery_id: str) -> None:
 def test_a_delivery_that_is_claimed_is_due_again_when_its_sender_dies(redis: Redis, deliveries: Deliveries) -> None:
     job = finish_job(redis)
     delivery_id = only_id(deliveries)
-    assert deliveries.claim_due(10, lease_s=60) == [delivery_id]
+    assert [claimed.id for claimed in deliveries.claim_due(10, lease_s=60)] == [delivery_id]
     assert deliveries.claim_due(10, lease_s=60) == [], "nobody else sends it meanwhile"
     assert deliveries.due() == 0
     make_due(redis, delivery_id)
-    assert deliveries.claim_due(10, lease_s=60) == [delivery_id]
+    assert [claimed.id for claimed in deliveries.claim_due(10, lease_s=60)] == [delivery_id]
     delivery = deliveries.get(delivery_id, "alice")
     assert (delivery.job, delivery.event, delivery.status, delivery.attempts) == (job.id, "job.succeeded", "pending", 0)
 
 
 def test_attempts_are_recorded_until_the_delivery_is_over(redis: Redis, deliveries: Deliveries) -> None:
     finish_job(redis)
-    (delivery_id,) = deliveries.claim_due(10, lease_s=60)
+    (claimed,) = deliveries.claim_due(10, lease_s=60)
+    delivery_id = claimed.id
     deliveries.record(delivery_id, attempt(1), status="pending", retry_in_s=300)
     due_ms = redis.zscore("rm:due", delivery_id) or 0
     assert 290_000 < due_ms - redis.time()[0] * 1000 < 310_000
@@ -93,7 +94,7 @@ def test_a_redelivery_is_due_at_once_under_the_same_id(redis: Redis, deliveries:
     delivery_id = only_id(deliveries)
     deliveries.record(delivery_id, attempt(1), status="failed")
     deliveries.redeliver(deliveries.get(delivery_id, "alice"))
-    assert deliveries.claim_due(10, lease_s=60) == [delivery_id]
+    assert [claimed.id for claimed in deliveries.claim_due(10, lease_s=60)] == [delivery_id]
     delivery = deliveries.get(delivery_id, "alice")
     assert (delivery.status, delivery.attempts) == ("pending", 0)
     assert redis.ttl(f"rm:delivery:{delivery_id}") == redis.ttl(f"rm:attempts:{delivery_id}") == -1

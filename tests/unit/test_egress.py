@@ -94,9 +94,14 @@ def test_plain_http_is_accepted_where_a_network_is_allowed() -> None:
 
 class Receiver(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    #: Requests on this connection.
+    requests = 0
 
     def do_GET(self) -> None:
-        if self.path == "/redirect":
+        self.requests += 1
+        if self.path == "/mute" or (self.path == "/once" and self.requests > 1):
+            self.close_connection = True
+        elif self.path == "/redirect":
             self.send_response(302)
             self.send_header("Location", "/")
             self.send_header("Content-Length", "0")
@@ -172,9 +177,44 @@ def test_a_name_that_turns_private_after_the_submit_is_refused_when_it_is_called
 ) -> None:
     monkeypatch.setattr("shared.egress.socket.getaddrinfo", resolver(["127.0.0.1"], ["10.0.0.1"]))
     with egress.client(LOOPBACK, 5) as http:
-        assert http.get(f"http://rebound.example:{port}/").status_code == 200
+        last = {"Connection": "close"}
+        assert http.get(f"http://rebound.example:{port}/", headers=last).status_code == 200
         with pytest.raises(egress.EgressBlocked):
             http.get(f"http://rebound.example:{port}/")
+
+
+def test_a_connection_is_used_again_and_each_request_has_a_deadline_of_its_own(
+    port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A second look-up would lead elsewhere: what was checked stays where it is.
+    monkeypatch.setattr("shared.egress.socket.getaddrinfo", resolver(["127.0.0.1"], ["10.0.0.1"]))
+    with egress.client(LOOPBACK, 0.3) as http:
+        url = f"http://receiver.example:{port}/"
+        assert http.get(url).status_code == 200
+        time.sleep(0.31)
+        assert http.get(url).status_code == 200
+        with pytest.raises(httpx.TimeoutException):
+            egress.fetch(http, url + "drip", 10_000)
+
+
+def test_a_request_on_a_kept_connection_that_is_closed_under_it_goes_out_again_over_a_checked_new_one(
+    port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look_ups = resolver(["127.0.0.1"], ["127.0.0.1"], ["10.0.0.1"])
+    monkeypatch.setattr("shared.egress.socket.getaddrinfo", look_ups)
+    with egress.client(LOOPBACK, 5) as http:
+        url = f"http://receiver.example:{port}/once"
+        assert http.get(url).status_code == 200
+        assert http.get(url).status_code == 200
+        with pytest.raises(egress.EgressBlocked):
+            http.get(url)
+
+
+def test_a_new_connection_that_is_closed_without_an_answer_is_a_failure(port: int) -> None:
+    with egress.client(LOOPBACK, 5) as http:
+        for _ in range(2):
+            with pytest.raises(httpx.RemoteProtocolError):
+                http.get(f"http://127.0.0.1:{port}/mute")
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "2130706433", "0x7f.1", "[::ffff:127.0.0.1]"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import runpy
 from pathlib import Path
 
-from client.lines import Line, read_lines
+from client.lines import Line, json_lines
 from farm.demo.render import DIALECTS
 from shared.catalog import load_catalog
 from shared.requests import resolve
@@ -15,7 +15,7 @@ CATALOG = load_catalog(Path(__file__).parents[2] / "shared" / "catalog.toml")
 
 
 def _lines() -> list[Line]:
-    return list(read_lines((EXAMPLES / "prompts.jsonl").read_text(encoding="utf-8")))
+    return list(json_lines((EXAMPLES / "prompts.jsonl").read_text(encoding="utf-8").split("\n")))
 
 
 def test_the_prompts_are_what_their_script_writes() -> None:

@@ -14,6 +14,7 @@ from farm import embedded, parts
 from farm.cli import app
 from farm.datadir import DataDir
 from farm.embedded import EmbeddedFarm
+from farm.errors import FarmError
 from farm.runner import configuration
 from shared.settings import Settings, read_settings
 
@@ -49,6 +50,14 @@ def test_the_users_settings_are_passed_on_and_the_farms_own_addresses_prevail(
     assert environment["RENDERMILL_REDIS_URL"] == "redis://own"
     assert environment["RENDERMILL_MODELS_OFFLINE"] == "1"
     assert "RENDERMILL_API_KEY" not in environment
+
+
+def test_a_farm_whose_models_are_all_synthetic_needs_no_checkpoints(tmp_path: Path) -> None:
+    examples = Path(__file__).parents[2] / "examples"
+    assert not embedded._needs_weights(Settings(catalog=str(examples / "synthetic.toml")))
+    assert embedded._needs_weights(Settings())
+    with pytest.raises(FarmError, match="nowhere"):
+        embedded._needs_weights(Settings(catalog=str(tmp_path / "nowhere.toml")))
 
 
 def test_with_a_models_dir_of_the_users_own_the_model_hub_is_their_choice(
@@ -98,6 +107,11 @@ def _render_stop_s(tmp_path: Path) -> int:
 def test_the_version_is_told() -> None:
     result = CliRunner().invoke(app, ["--version"])
     assert (result.exit_code, result.stdout) == (0, f"rendermill {version('rendermill')}\n")
+
+
+def test_a_port_that_was_given_to_one_part_is_not_given_to_another() -> None:
+    ports = [parts.free_port() for _ in range(500)]
+    assert len(set(ports)) == len(ports)
 
 
 def test_up_refuses_a_port_in_use(tmp_path: Path) -> None:

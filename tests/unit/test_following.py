@@ -10,9 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from redis import Redis
 
+from shared.answers import Progress
 from shared.events import Events
 from shared.jobs import JobStatus, Stage
-from shared.scheduler import Progress, Scheduler
+from shared.scheduler import Scheduler
 from tests.scheduling import claim_one, complete, enqueue, new_scheduler
 from tests.servers import wait_until
 

@@ -72,15 +72,15 @@ def test_the_time_left_follows_costs_measured_rates_and_workers(scheduler: Sched
         enqueue(scheduler, image_cost=2.0)
     job = enqueue(scheduler, image_cost=2.0)
     lease = claim_one(scheduler)
-    # Eleven jobs of two predicted seconds, the last of them its own.
+    # Ten jobs of two predicted seconds, its own two, and half of the one that runs.
     position = scheduler.position(job.id, 1)
     assert position is not None
-    assert (position.ahead, position.eta_s) == (10, 22.0)
+    assert (position.ahead, position.eta_s) == (10, 23.0)
     assert scheduler.complete(lease, images={}, result={}, render_s=6.0)
     slower, shared = scheduler.position(job.id, 1), scheduler.position(job.id, 2)
     assert slower is not None
     assert shared is not None
-    assert (slower.eta_s, shared.eta_s) == (66.0, 33.0)
+    assert (slower.eta_s, shared.eta_s) == (66.0, 36.0)
 
 
 def test_the_oldest_wait_is_that_of_the_first_job_of_all_flows(redis: Redis, scheduler: Scheduler) -> None:

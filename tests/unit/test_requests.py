@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -65,6 +66,18 @@ def test_every_wrong_field_is_named_at_once() -> None:
     }
 
 
+def test_a_scheduler_is_the_models_own_or_one_that_it_allows() -> None:
+    assert resolved(model="sdxl-base").scheduler == "euler"
+    assert resolved(model="sdxl-base", scheduler="unipc").scheduler == "unipc"
+    assert resolved(model="sdxl-lightning", scheduler="euler").scheduler == "euler"
+
+
+@pytest.mark.parametrize("model", ["sdxl-lightning", "flux-schnell"])
+def test_a_scheduler_that_the_model_does_not_allow_is_refused_with_all_names(model: str) -> None:
+    error = refusal(model=model, scheduler="dpmpp_2m_karras")
+    assert error.errors == {"scheduler": [f"must be euler for {CATALOG.find(model).id}, not dpmpp_2m_karras"]}
+
+
 def test_a_parameter_the_model_does_not_take_is_refused_with_both_names() -> None:
     error = refusal(**FILL, negative_prompt="rain")
     assert error.code == "unsupported_parameter"
@@ -122,16 +135,41 @@ def test_strength_belongs_to_input_images() -> None:
 
 def test_a_request_survives_json() -> None:
     request = resolved(negative_prompt="rain", n=3, seed=7)
-    assert RenderRequest.from_dict(request.to_dict()) == request
+    assert RenderRequest.from_dict(json.loads(json.dumps(request.to_dict()))) == request
+
+
+def test_a_request_of_an_earlier_version_has_no_scheduler_of_its_own() -> None:
+    stored = resolved().to_dict()
+    del stored["scheduler"]
+    assert RenderRequest.from_dict(stored).scheduler is None
 
 
 def test_jobs_that_differ_in_prompt_and_seed_alone_share_a_lane() -> None:
     assert resolved(prompt="one", seed=1).lane == resolved(prompt="two", seed=2, n=3).lane
 
 
-@pytest.mark.parametrize("other", [{"width": 512}, {"negative_prompt": "x"}, {"input_image": "given"}])
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"width": 512},
+        {"num_steps": 29},
+        {"guidance_scale": 5.0000001},
+        {"scheduler": "euler_a"},
+        {"input_image": "given"},
+        {"input_image": "given", "strength": 0.6000001},
+    ],
+)
 def test_jobs_that_cannot_share_a_batch_have_lanes_of_their_own(other: dict[str, Any]) -> None:
-    assert resolved().lane != resolved(**other).lane
+    lanes = {resolved(model="sdxl-base", **body).lane for body in ({}, {"input_image": "given"}, other)}
+    assert len(lanes) == (2 if other == {"input_image": "given"} else 3)
+
+
+def test_a_negative_prompt_that_switches_guidance_on_has_a_lane_of_its_own() -> None:
+    assert resolved().lane != resolved(negative_prompt="x").lane
+
+
+def test_a_number_is_the_same_lane_however_it_is_written() -> None:
+    assert resolved(model="sdxl-base", guidance_scale=7).lane == resolved(model="sdxl-base", guidance_scale=7.0).lane
 
 
 def test_a_negative_prompt_doubles_the_cost_and_n_multiplies_it() -> None:

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 from redis import Redis
 
+from shared.accounts import Accounts
+from shared.answers import Progress, Renewal
 from shared.errors import RendermillError
-from shared.jobs import MIN_COST_S, JobStatus, NewJob, Priority, Stage
+from shared.jobs import MIN_COST_S, Job, JobStatus, NewJob, Priority, Stage
+from shared.limits import AccountLimits
 from shared.records import Records
-from shared.scheduler import Progress, Renewal, Scheduler
-from tests.scheduling import MODEL, claim_one, complete, enqueue, let_pass, new_job, new_scheduler, status
+from shared.scheduler import Scheduler
+from shared.tickets import render_queue
+from tests.scheduling import MODEL, claim_one, complete, enqueue, let_pass, new_job, new_scheduler, status, status_of
 
 HOSTILE = (
     "NUL \0, quotes \"'`, \\ and \\u0000, a line\r\nbreak, {json: [}, ${lua} ]] --, emoji 🦊, \u202eRTL, 漢字, "
@@ -63,6 +70,92 @@ def test_more_jobs_than_one_script_call_takes_are_all_accepted_in_order(schedule
     assert scheduler.queued() == {MODEL: 1201}
     claimed = [lease.id for _ in range(151) for lease in scheduler.claim(MODEL, "w", max_images=8).leases]
     assert claimed == [job.id for job in jobs]
+
+
+# ── What the client of a request is told ──
+
+
+def test_an_accepted_job_is_known_as_its_record_has_it(redis: Redis, scheduler: Scheduler) -> None:
+    job = new_job(n=2, priority=Priority.LOW, deadline_s=60)
+    job = replace(
+        job, name="fox", webhook_url="https://example.com", metadata={"a": "b"}, warnings=("careful",), price=7
+    )
+    placement = scheduler.accept(job).placement
+    assert placement is not None
+    assert Job.accepted(job, placement.created_at) == Records(redis).get(job.id)
+
+
+def test_the_place_of_an_accepted_job_is_that_which_a_look_at_it_finds(redis: Redis, scheduler: Scheduler) -> None:
+    redis.hset(f"rm:model:{MODEL}", "rate", "1.5")
+    for account in ("alice", "bob", "carol"):
+        scheduler.enqueue(account, [new_job(account, image_cost=cost) for cost in (1.0, 2.5, 4.0)])
+    scheduler.claim(MODEL, "w", max_images=2)
+    ahead = []
+    for account, priority in (("alice", Priority.NORMAL), ("bob", Priority.HIGH), ("dave", Priority.LOW)):
+        job = new_job(account, priority=priority, image_cost=1.5)
+        placement = scheduler.accept(job, workers=2).placement
+        assert placement is not None
+        assert placement.position == scheduler.position(job.id, 2)
+        ahead.append(placement.position.ahead)
+    assert len(set(ahead)) == 3
+
+
+def test_whoever_accepts_a_job_learns_how_much_waits_and_how_many_tickets(redis: Redis, scheduler: Scheduler) -> None:
+    enqueue(scheduler)
+    redis.rpush(render_queue(MODEL), "a ticket", "another")
+    placement = scheduler.accept(new_job()).placement
+    assert placement is not None
+    assert (placement.queued, placement.tickets) == (2, 2)
+
+
+def test_a_job_that_was_accepted_before_has_no_place_to_be_told(scheduler: Scheduler) -> None:
+    job = new_job()
+    assert scheduler.accept(job, key="k", fingerprint="f", remember_s=60).placement is not None
+    # As after an answer that was lost, and as after a client that sends its request again.
+    assert scheduler.accept(job, key="k", fingerprint="f", remember_s=60).placement is None
+    assert scheduler.accept(new_job(), key="k", fingerprint="f", remember_s=60).placement is None
+
+
+def test_jobs_accepted_together_are_what_each_would_be_alone(redis: Redis) -> None:
+    shapes: list[dict[str, Any]] = [
+        {"lane": lane, "n": n, "priority": priority, "price": price, "deadline_s": deadline_s, "webhook_url": url}
+        for lane, n in ((1, 1), (1, 3), (2, 1))
+        for priority in (Priority.LOW, Priority.HIGH)
+        for price in (0, 7)
+        for deadline_s, url in ((None, None), (60.0, None), (90.0, "https://example.com/"))
+    ]
+    jobs = [new_job(**shape) for shape in [*shapes, *shapes]]
+
+    def outcome(calls: list[list[NewJob]]) -> dict[str, Any]:
+        """Everything in Redis but for times."""
+        redis.flushall()
+        Accounts(redis).create_key("alice")
+        AccountLimits(redis).set_balance("alice", 1_000)
+        for call in calls:
+            new_scheduler(redis).enqueue("alice", call)
+        state: dict[str, Any] = {name: redis.zrange(name, 0, -1) for name in redis.scan_iter(_type="zset")}
+        state |= {name: redis.hgetall(name) for name in redis.scan_iter("rm:[jm]o*", _type="hash")}
+        state |= {job.id: redis.get(f"rm:spec:{job.id}") for job in jobs}
+        for record in state.values():
+            if isinstance(record, dict):
+                record.pop("created", None)
+                record.pop("deadline", None)
+        state["rm:deadlines"].sort()
+        return {**state, "balance": AccountLimits(redis).balance("alice")}
+
+    assert outcome([jobs]) == outcome([[job] for job in jobs])
+
+
+def test_a_job_named_twice_in_one_call_is_accepted_once(redis: Redis, scheduler: Scheduler) -> None:
+    Accounts(redis).create_key("alice")
+    AccountLimits(redis).set_balance("alice", 10)
+    known, new = new_job(price=3), new_job(price=3)
+    scheduler.enqueue("alice", [known])
+    scheduler.enqueue("alice", [new, known, new, known])
+    assert scheduler.queued() == {MODEL: 2}
+    assert AccountLimits(redis).balance("alice").available == 4
+    assert {scheduler.claim(MODEL, "w", max_images=1).leases[0].id for _ in range(2)} == {known.id, new.id}
+    assert scheduler.claim(MODEL, "w", max_images=1).leases == []
 
 
 # ── Idempotency keys ──
@@ -150,7 +243,7 @@ def test_retries_wait_twice_as_long_each_time_and_then_the_job_fails(redis: Redi
     for attempt, wait_ms in ((1, 10_000), (2, 20_000)):
         lease = claim_one(scheduler)
         assert lease.attempt == attempt
-        assert scheduler.fail(lease, "out_of_memory", "full", retriable=True) is JobStatus.QUEUED
+        assert status_of(scheduler.fail(lease, "out_of_memory", "full", retriable=True)) is JobStatus.QUEUED
         assert Records(redis).get(job.id).stage is Stage.RETRYING
         due_ms = redis.zscore("rm:delayed", job.id)
         seconds, micros = redis.time()
@@ -160,7 +253,7 @@ def test_retries_wait_twice_as_long_each_time_and_then_the_job_fails(redis: Redi
         assert scheduler.position(job.id, 1) is None
         let_pass(redis, "delayed", job.id)
         scheduler.sweep()
-    assert scheduler.fail(claim_one(scheduler), "out_of_memory", "full", retriable=True) is JobStatus.FAILED
+    assert status_of(scheduler.fail(claim_one(scheduler), "out_of_memory", "full", retriable=True)) is JobStatus.FAILED
     record = Records(redis).get(job.id)
     assert (record.attempts, record.error) == (3, {"code": "out_of_memory", "message": "full"})
 
@@ -178,7 +271,7 @@ def test_a_wait_for_a_retry_does_not_double_beyond_ten_minutes(redis: Redis) -> 
 
 def test_a_failure_that_no_retry_mends_ends_the_job_at_once(redis: Redis, scheduler: Scheduler) -> None:
     job = enqueue(scheduler)
-    assert scheduler.fail(claim_one(scheduler), "invalid_input", "gone", retriable=False) is JobStatus.FAILED
+    assert status_of(scheduler.fail(claim_one(scheduler), "invalid_input", "gone", retriable=False)) is JobStatus.FAILED
     assert status(redis, job) is JobStatus.FAILED
 
 
@@ -189,7 +282,7 @@ def test_a_released_job_is_not_charged_an_attempt(redis: Redis, scheduler: Sched
     assert Records(redis).get(job.id).attempts == 0
     lease = claim_one(scheduler)
     assert lease.attempt == 11, "the fencing token rises all the same"
-    assert scheduler.fail(lease, "out_of_memory", "full", retriable=True) is JobStatus.QUEUED
+    assert status_of(scheduler.fail(lease, "out_of_memory", "full", retriable=True)) is JobStatus.QUEUED
 
 
 def test_a_job_that_loses_every_worker_fails_and_says_why(redis: Redis, scheduler: Scheduler) -> None:
@@ -233,7 +326,7 @@ def test_a_job_that_lost_its_worker_is_rendered_alone_from_then_on(redis: Redis,
 def test_a_job_that_waits_for_its_retry_is_cancelled_at_once(redis: Redis, scheduler: Scheduler) -> None:
     job = enqueue(scheduler)
     scheduler.fail(claim_one(scheduler), "out_of_memory", "full", retriable=True)
-    assert scheduler.cancel(job.id, "alice") is JobStatus.CANCELED
+    assert scheduler.cancel(job.id, "alice").status is JobStatus.CANCELED
     let_pass(redis, "delayed", job.id)
     assert scheduler.sweep().retries == 0
     assert redis.hgetall(f"rm:model:{MODEL}")["delayed"] == "0"
@@ -241,13 +334,13 @@ def test_a_job_that_waits_for_its_retry_is_cancelled_at_once(redis: Redis, sched
 
 def test_cancelling_twice_is_cancelling_once(redis: Redis, scheduler: Scheduler) -> None:
     queued, running = enqueue(scheduler), enqueue(scheduler)
-    assert [scheduler.cancel(queued.id, "alice") for _ in range(2)] == [JobStatus.CANCELED] * 2
+    assert [scheduler.cancel(queued.id, "alice").status for _ in range(2)] == [JobStatus.CANCELED] * 2
     lease = claim_one(scheduler)
-    assert [scheduler.cancel(running.id, "alice") for _ in range(2)] == [JobStatus.RUNNING] * 2
+    assert [scheduler.cancel(running.id, "alice").status for _ in range(2)] == [JobStatus.RUNNING] * 2
     assert scheduler.renew({lease: Progress(Stage.RENDERING, 0.5)}) == {lease: Renewal.CANCELED}
     assert scheduler.abandon(lease)
     assert not scheduler.abandon(lease)
-    assert scheduler.cancel(running.id, "alice") is JobStatus.CANCELED
+    assert scheduler.cancel(running.id, "alice").status is JobStatus.CANCELED
     assert redis.hgetall("rm:finished") == {f"canceled/{MODEL}": "2"}
 
 
@@ -255,7 +348,8 @@ def test_a_completion_after_a_cancellation_leaves_no_pictures(redis: Redis, sche
     job = enqueue(scheduler)
     lease = claim_one(scheduler)
     scheduler.cancel(job.id, "alice")
-    assert not scheduler.complete(lease, images={"image_1": {}}, result={"images": ["image_1"]}, render_s=1.0)
+    aftermath = scheduler.complete(lease, images={"image_1": {}}, result={"images": ["image_1"]}, render_s=1.0)
+    assert status_of(aftermath) is JobStatus.CANCELED
     record = Records(redis).get(job.id)
     assert (record.status, record.images) == (JobStatus.CANCELED, [])
     assert redis.get("rm:image:image_1") is None

@@ -7,8 +7,9 @@ import json
 import pytest
 from redis import Redis
 
+from shared.answers import Progress, Renewal
 from shared.jobs import JobStatus, Stage
-from shared.scheduler import Progress, Renewal, Scheduler
+from shared.scheduler import Scheduler
 from tests.scheduling import MODEL, claim_one, complete, enqueue, let_pass, new_job, new_scheduler, status
 
 
@@ -75,12 +76,19 @@ def test_a_measurement_that_says_nothing_leaves_the_prediction_alone(
 # ── The sweep ──
 
 
-def test_one_sweep_repairs_a_limited_number_and_the_next_goes_on(redis: Redis, scheduler: Scheduler) -> None:
-    jobs = [new_job(deadline_s=60) for _ in range(700)]
+def test_a_sweep_repairs_all_that_is_due_in_steps_that_hold_redis_shortly(
+    redis: Redis, scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shared.scheduler._SWEEP_STEP", 3)
+    jobs = [new_job(deadline_s=60) for _ in range(7)]
     scheduler.enqueue("alice", jobs)
     for job in jobs:
         let_pass(redis, "deadlines", job.id)
-    assert [scheduler.sweep().expired for _ in range(3)] == [500, 200, 0]
+    steps: list[list[int]] = []
+    sweep = scheduler._sweep
+    monkeypatch.setattr(scheduler, "_sweep", lambda *arguments: steps.append(sweep(*arguments)) or steps[-1])
+    assert scheduler.sweep().expired == 7
+    assert [expired for _, _, expired in steps] == [3, 3, 1]
 
 
 def test_jobs_whose_record_is_gone_stop_neither_the_sweep_nor_the_claims(redis: Redis, scheduler: Scheduler) -> None:

@@ -25,12 +25,13 @@ from hypothesis.stateful import (
 )
 from redis import Redis
 
+from shared.answers import Progress, Renewal
 from shared.errors import RendermillError
 from shared.jobs import JobStatus, Lease, NewJob, Priority, Stage
 from shared.redis_client import Script
-from shared.scheduler import Progress, Renewal, Scheduler
+from shared.scheduler import Scheduler
 from tests.scheduler_model import MAX_ATTEMPTS, Known, State, assert_same
-from tests.scheduling import EFFORT, LossyRedis, complete, let_pass, new_job, new_scheduler
+from tests.scheduling import EFFORT, LossyRedis, complete, let_pass, new_job, new_scheduler, status_of
 
 MODELS = ("m/one", "m/two")
 ACCOUNTS = ("alice", "bob", "carol")
@@ -147,7 +148,7 @@ class SchedulerMachine(RuleBasedStateMachine):
             known.become(JobStatus.CANCELED)
         elif known.status is JobStatus.RUNNING:
             known.cancel = True
-        assert self.scheduler.cancel(job_id, known.job.account) is known.status
+        assert self.scheduler.cancel(job_id, known.job.account).status is known.status
 
     @rule(job_id=jobs, workers=st.integers(0, 3))
     def look_at_position(self, job_id: str, workers: int) -> None:
@@ -263,22 +264,22 @@ class SchedulerMachine(RuleBasedStateMachine):
                 known.end_attempt(JobStatus.SUCCEEDED)
                 assert done is (known.status is JobStatus.SUCCEEDED)
             case "release":
-                assert self.scheduler.release(lease) is heard
+                assert bool(self.scheduler.release(lease)) is heard
                 known.releases += not known.cancel
                 known.end_attempt(JobStatus.QUEUED)
             case "abandon":
-                assert self.scheduler.abandon(lease) is (heard and known.cancel)
+                assert bool(self.scheduler.abandon(lease)) is (heard and known.cancel)
                 if known.cancel:
                     known.become(JobStatus.CANCELED)
             case _:
-                status = self.scheduler.fail(lease, "out_of_memory", 'no "memory"', retriable=end == "retry")
+                aftermath = self.scheduler.fail(lease, "out_of_memory", 'no "memory"', retriable=end == "retry")
                 if known.cancel:
                     known.become(JobStatus.CANCELED)
                 elif end == "retry" and known.may_try_again():
                     known.become(JobStatus.QUEUED, delayed=True)
                 else:
                     known.become(JobStatus.FAILED)
-                assert status is (known.status if heard else None)
+                assert status_of(aftermath) is (known.status if heard else None)
 
     @precondition(lambda self: any(known.attempt > 1 and not known.in_queue for known in self.known.values()))
     @rule(data=st.data(), lossy=st.booleans())

@@ -33,6 +33,16 @@ def test_tickets_stay_bounded_whatever_the_number_of_enqueues(valkey: Redis, tic
     assert valkey.llen(render_queue(MODEL)) == 64
 
 
+def test_a_worker_that_leaves_work_behind_passes_on_a_few_tickets_of_those_missing(
+    valkey: Redis, tickets: Tickets
+) -> None:
+    def pass_on(queued: int, lying: int) -> int:
+        return tickets.pass_on(MODEL, queued=queued, workers=64, lying=lying)
+
+    assert [pass_on(1, 0), pass_on(1000, 0), pass_on(1000, 63), pass_on(1000, 64)] == [1, 2, 1, 0]
+    assert valkey.llen(render_queue(MODEL)) == 4
+
+
 def test_nothing_is_published_where_nothing_waits(valkey: Redis, tickets: Tickets) -> None:
     assert tickets.wake_renderers(MODEL, queued=0, workers=5) == 0
     assert tickets.wake_delivery(due=0) == 0

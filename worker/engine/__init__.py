@@ -3,9 +3,15 @@
     items.py          what goes in and what comes out
     engine.py         batches, seeds, progress, interruption, memory
     residency.py      which models are loaded, and what they share
+    compiling.py      torch.compile, where the catalog asks for it
+    fingerprints.py   which networks are the same
     memory.py         devices that are full, and devices that are broken
     checkpoints.py    finding and loading weights
+    adapters.py       LoRA adapters, attached and switched
     families.py       what each family's pipelines take
+    texts.py          what the text encoders make of prompts, and the cache of it
+    schedulers.py     the noise schedulers of a family, by name
+    provenance.py     what made a picture besides its request
     pictures.py       pictures to tensors and back
     architectures.py, random_weights.py, tiny*.py
                       checkpoints without training, for tests and benchmarks
@@ -18,7 +24,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from worker.engine.items import Item, Rendered
+from worker.engine.items import Item, OnStep, Rendered
 
 if TYPE_CHECKING:
     from worker.engine.engine import Engine
@@ -28,7 +34,7 @@ if TYPE_CHECKING:
 # times slower. Asleep they wait at no such price. OpenMP reads this once, when torch is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-__all__ = ["Engine", "Item", "Rendered"]
+__all__ = ["Engine", "Item", "OnStep", "Rendered"]
 
 
 def __getattr__(name: str) -> Any:

@@ -10,18 +10,22 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import diffusers
 import huggingface_hub
 import torch
 import transformers
 from diffusers import DiffusionPipeline
+from huggingface_hub.constants import HF_HUB_CACHE
+from huggingface_hub.file_download import repo_folder_name
 from safetensors.torch import load_file
 
 from shared.catalog import Model, UNetSource
 from shared.errors import JobFailure
 from shared.settings import Settings
+from worker.engine.compiling import compile_networks
+from worker.engine.fingerprints import same_network
 from worker.engine.memory import is_out_of_memory
 
 # Progress bars and notes about truncated prompts belong to somebody at a terminal, not to a worker's log.
@@ -30,8 +34,23 @@ diffusers.utils.logging.disable_progress_bar()
 transformers.utils.logging.set_verbosity_error()
 transformers.utils.logging.disable_progress_bar()
 
+#: What the client of the hub leaves in a folder that it filled: a file for each one fetched, its first line the commit.
+_DOWNLOAD_NOTES = ".cache/huggingface/download/**/*.metadata"
+#: Networks of convolutions, which are quicker where a pixel's channels lie side by side: on tensor cores as on a CPU.
+_CONVOLUTIONAL = frozenset({"unet", "vae"})
 #: T5's embedding is longer than its vocabulary, by less than this.
 _VOCABULARY_PADDING = 128
+
+
+class SingleFile(Protocol):
+    """Weights in one file of a source, as the catalog names them."""
+
+    @property
+    def source(self) -> str: ...
+    @property
+    def revision(self) -> str: ...
+    @property
+    def file(self) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +69,7 @@ class Loader:
     def pipeline(self, model: Model, cls: type[DiffusionPipeline], shared: Mapping[str, Any]) -> DiffusionPipeline:
         """The model's pipeline on the device. Components in `shared` are taken as they are instead of loaded."""
         dtype = self.dtype(model)
-        with _failures_explained(model):
+        with failures_explained(f"The checkpoint of {model.id}", model.source):
             parts = dict(shared)
             if model.unet and "unet" not in parts:
                 parts["unet"] = self._single_file_unet(model, model.unet, dtype)
@@ -64,6 +83,9 @@ class Loader:
             )
             _check_tokenizers(pipeline.components)
             pipeline.to(self.device)
+            for name in _CONVOLUTIONAL & pipeline.components.keys():
+                pipeline.components[name].to(memory_format=torch.channels_last)
+            compile_networks(pipeline, model.compile, self.settings.compile_cache)
         if dtype is not torch.float16:
             # SDXL's VAE overflows in float16 alone, but its pipelines widen it to float32 for every input image
             # that they encode unless told that it need not be.
@@ -80,10 +102,31 @@ class Loader:
         )
         with torch.device("meta"):
             network = diffusers.UNet2DConditionModel.from_config(config)
-        weights = {name: tensor.to(dtype) for name, tensor in load_file(self._file(unet)).items()}
+        weights = load_file(self.file(unet), device=str(self.device))
+        weights = {name: tensor.to(dtype) for name, tensor in weights.items()}
         network.load_state_dict(weights, assign=True)
         network.eval()
         return network
+
+    def have_same(self, part: str, one: Model, other: Model) -> bool:
+        """Whether a network is the same in both models' checkpoints, by the contents of its files."""
+        return same_network(self._local_folder(one) / part, self._local_folder(other) / part)
+
+    def _local_folder(self, model: Model) -> Path:
+        """Where the model's files are, or would be once they have come from the model hub."""
+        cached = Path(HF_HUB_CACHE) / repo_folder_name(repo_id=model.source, repo_type="model") / "snapshots"
+        return self._folder(model.source) or cached / str(self.commit(model.source, model.revision))
+
+    def commit(self, source: str, revision: str) -> str | None:
+        """The commit of the model hub that the source's files are of; None for a folder that does not tell."""
+        folder = self._folder(source)
+        if folder is not None:
+            notes = sorted(folder.glob(_DOWNLOAD_NOTES))
+            return notes[0].read_text().partition("\n")[0] if notes else None
+        snapshots = Path(HF_HUB_CACHE) / repo_folder_name(repo_id=source, repo_type="model")
+        noted = snapshots / "refs" / revision
+        # A revision that is no branch or tag is a commit itself.
+        return noted.read_text().strip() if noted.is_file() else revision
 
     def _folder_or_hub_id(self, source: str) -> str:
         folder = self._folder(source)
@@ -91,13 +134,14 @@ class Loader:
             raise FileNotFoundError(f"{Path(self.settings.models_dir) / source} does not exist")
         return str(folder or source)
 
-    def _file(self, unet: UNetSource) -> Path:
-        folder = self._folder(unet.source)
+    def file(self, wanted: SingleFile) -> Path:
+        """Where the file is, fetched from the model hub if need be. Raises FileNotFoundError."""
+        folder = self._folder(wanted.source)
         if folder is not None:
-            return folder / unet.file
+            return folder / wanted.file
         if self.settings.models_offline:
-            raise FileNotFoundError(f"{Path(self.settings.models_dir) / unet.source / unet.file} does not exist")
-        return Path(huggingface_hub.hf_hub_download(unet.source, unet.file, revision=unet.revision))
+            raise FileNotFoundError(f"{Path(self.settings.models_dir) / wanted.source / wanted.file} does not exist")
+        return Path(huggingface_hub.hf_hub_download(wanted.source, wanted.file, revision=wanted.revision))
 
     def _folder(self, source: str) -> Path | None:
         places = (Path(self.settings.models_dir) / source, Path(source))
@@ -105,7 +149,8 @@ class Loader:
 
 
 @contextmanager
-def _failures_explained(model: Model) -> Iterator[None]:
+def failures_explained(what: str, source: str) -> Iterator[None]:
+    """Turn whatever is raised while `what` is loaded from `source` into JobFailure `model_unavailable`."""
     try:
         yield
     except Exception as error:
@@ -114,9 +159,9 @@ def _failures_explained(model: Model) -> Iterator[None]:
         # Loading fails in the words of three libraries, with exceptions of every kind; none of them is the owner's.
         raise JobFailure(
             "model_unavailable",
-            f"The checkpoint of {model.id} cannot be loaded: {type(error).__name__}: {str(error).strip()[:500]} "
+            f"{what} cannot be loaded: {type(error).__name__}: {str(error).strip()[:500]} "
             f"Put its complete folder, with safetensors weights and tokenizers, at <RENDERMILL_MODELS_DIR>/"
-            f"{model.source}, or let the worker reach the model hub (RENDERMILL_MODELS_OFFLINE=0), and try again.",
+            f"{source}, or let the worker reach the model hub (RENDERMILL_MODELS_OFFLINE=0), and try again.",
         ) from error
 
 

@@ -9,27 +9,28 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from threading import Lock
 from typing import Any
 
 import PIL.Image
 import torch
 
-from shared.catalog import Catalog, Model
+from shared.catalog import Catalog, Compile, Mode, Model
 from shared.errors import JobFailure
+from shared.requests import RenderRequest, resolve
 from shared.settings import Settings
+from worker.engine.adapters import Adapters
 from worker.engine.checkpoints import Loader
 from worker.engine.families import family_of
-from worker.engine.items import Item, Rendered
+from worker.engine.items import Item, OnStep, Rendered
 from worker.engine.memory import is_device_lost, is_out_of_memory
 from worker.engine.pictures import pictures_of
+from worker.engine.provenance import provenance
 from worker.engine.residency import Residency
+from worker.engine.texts import TextCache
 
 log = logging.getLogger(__name__)
-
-#: Called after each denoising step with the steps done and the steps there are; True stops the rendering.
-OnStep = Callable[[int, int], bool]
 
 
 class Engine:
@@ -39,10 +40,15 @@ class Engine:
         """`device` is torch's name for it; by default CUDA where there is one, else the CPU."""
         self._catalog = catalog
         self._device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        self._residency = Residency(Loader(settings, self._device))
+        self._loader = Loader(settings, self._device)
+        self._residency = Residency(self._loader)
+        self._adapters = Adapters(self._loader)
+        self._texts = TextCache(settings.text_cache_bytes)
         self._lock = Lock()
         #: By model and lane, the batch size at which memory sufficed, where it did not at the model's own limit.
         self._sizes_that_fit: dict[tuple[str, str], int] = {}
+        #: Models and lanes whose pictures are decoded one by one, because memory did not suffice for a batch of them.
+        self._sliced: set[tuple[str, str]] = set()
         self._device_lost = False
 
     @property
@@ -61,9 +67,18 @@ class Engine:
         return self._device_lost
 
     def load(self, model_id: str) -> float:
-        """Load a model and keep it; the seconds that took. Raises JobFailure `model_unavailable`."""
+        """Load a model and keep it, compiled where its entry says so; the seconds that took.
+
+        Raises JobFailure `model_unavailable`.
+        """
+        model = self._catalog.find(model_id)
         with self._lock:
-            return self._load(self._catalog.find(model_id))
+            started = time.perf_counter()
+            if not self._load(model):
+                return 0.0
+            if model.compile is not Compile.OFF:
+                self._warm_up(model)
+            return time.perf_counter() - started
 
     def render(self, model: Model, items: Sequence[Item], on_step: OnStep) -> Rendered:
         """Render the items, at most the model's batch limit at once, loading the model if need be.
@@ -77,7 +92,20 @@ class Engine:
                 images = self._render(model, items, on_step)
             except _InterruptedError:
                 return Rendered([], load_s, time.perf_counter() - started, interrupted=True)
-            return Rendered(images, load_s, time.perf_counter() - started, interrupted=False)
+            record = provenance(self._loader, self.device_name, model, items[0].request.loras)
+            return Rendered(images, load_s, time.perf_counter() - started, interrupted=False, provenance=record)
+
+    def _warm_up(self, model: Model) -> None:
+        """Render once at the default size, a full batch and one image, for networks compile with their first shapes."""
+        mode = model.modes[0]
+        body: dict[str, Any] = {"model": model.id, "prompt": model.name, "num_steps": model.num_steps.min}
+        blank = PIL.Image.new("RGB", (model.size.default, model.size.default), "white")
+        image = None if mode is Mode.TEXT_TO_IMAGE else blank
+        mask = blank.convert("L") if mode is Mode.INPAINTING else None
+        images = {"input_image": image and mode.value, "mask_image": mask and mode.value}
+        request, _ = resolve(Catalog([model]), body | images)
+        for count in (model.batch_limit, 1):
+            self._render(model, [Item(request, seed, image, mask) for seed in range(count)], lambda *_: False)
 
     def _load(self, model: Model) -> float:
         if model in self._residency:
@@ -89,34 +117,58 @@ class Engine:
     def _render(self, model: Model, items: Sequence[Item], on_step: OnStep) -> list[PIL.Image.Image]:
         images: list[PIL.Image.Image] = []
         chunks_done = 0
+        room = self._making_room(model, items[0].request)
         while waiting := items[len(images) :]:
             # By lane, because that is what memory depends on.
             size = self._sizes_that_fit.get((model.id, waiting[0].request.lane), model.batch_limit)
             progress = _Progress(on_step, chunks_done, chunks_done + math.ceil(len(waiting) / size))
             chunk = self._render_chunk(model, waiting[:size], progress)
             if chunk is None:
-                self._make_do_with_less(model, waiting[:size])
+                self._make_do_with_less(model, waiting[:size], room)
             else:
                 images += chunk
                 chunks_done += 1
         return images
 
-    def _make_do_with_less(self, model: Model, items: Sequence[Item]) -> None:
-        """After memory ran out: smaller batches first, which cost little, then unloading, which costs a lot."""
+    def _make_do_with_less(self, model: Model, items: Sequence[Item], room: Iterator[None]) -> None:
+        """After memory ran out: what costs least first. Decoding one by one, then smaller batches, then unloading."""
+        lane = (model.id, items[0].request.lane)
+        if len(items) > 1 and lane not in self._sliced:
+            # The pictures' pixels need more than their latents, and cost nothing more one after the other.
+            self._sliced.add(lane)
+            log.warning("%s: out of memory with %d images at once, decoding them one by one", model.id, len(items))
+            return
         if len(items) > 1:
-            self._sizes_that_fit[model.id, items[0].request.lane] = len(items) // 2
+            self._sizes_that_fit[lane] = len(items) // 2
             log.warning("%s: out of memory with %d images at once, halving", model.id, len(items))
-        elif not self._residency.make_room_for(model):
-            raise JobFailure("out_of_memory", "The device ran out of memory for one image. A smaller one needs less.")
+            return
+        try:
+            next(room)
+        except StopIteration:
+            raise JobFailure(
+                "out_of_memory", "The device ran out of memory for one image. A smaller one needs less."
+            ) from None
+
+    def _making_room(self, model: Model, request: RenderRequest) -> Iterator[None]:
+        """Give up what is dispensable, the cheapest first; a step at each turn."""
+        if self._texts.clear():
+            yield
+        if self._adapters.drop_idle(self._residency.get(model), model, request.loras):
+            yield
+        while self._residency.make_room_for(model):
+            yield
 
     def _render_chunk(self, model: Model, items: Sequence[Item], progress: _Progress) -> list[PIL.Image.Image] | None:
         """The pictures of one denoising batch; None where memory ran out."""
         try:
+            loaded = self._residency.get(model)
+            self._adapters.use(loaded, model, items[0].request.loras)
             with torch.inference_mode():
                 family = family_of(model)
-                pipeline = family.view(self._residency.get(model), model, items[0].request.mode)
+                pipeline = family.view(loaded, model, items[0].request)
+                pipeline.vae.use_slicing = (model.id, items[0].request.lane) in self._sliced
                 output = pipeline(
-                    **family.arguments(pipeline, model, items),
+                    **family.arguments(pipeline, model, items, self._texts),
                     num_inference_steps=items[0].request.num_steps,
                     generator=[torch.Generator("cpu").manual_seed(item.seed) for item in items],
                     callback_on_step_end=progress,

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import diffusers
 import torch
 from diffusers import (
     DiffusionPipeline,
@@ -23,20 +22,19 @@ from diffusers import (
 
 from shared.catalog import GuidanceKind, Mode, Model
 from shared.errors import JobFailure
+from shared.requests import RenderRequest
 from worker.engine.items import Item
 from worker.engine.pictures import fitted, fitted_mask
-
-#: The catalog's names of schedulers.
-_SCHEDULERS = {
-    "euler": diffusers.EulerDiscreteScheduler,
-    "flow-euler": diffusers.FlowMatchEulerDiscreteScheduler,
-}
+from worker.engine.schedulers import DIFFUSION, FLOW, Schedulers, scheduler_for
+from worker.engine.texts import Encoding, TextCache
 
 
 class Arguments(Protocol):
     """Turns a batch into a pipeline's own arguments, beyond those that all pipelines share."""
 
-    def __call__(self, pipeline: DiffusionPipeline, model: Model, items: Sequence[Item]) -> dict[str, Any]: ...
+    def __call__(
+        self, pipeline: DiffusionPipeline, model: Model, items: Sequence[Item], texts: TextCache
+    ) -> dict[str, Any]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +42,7 @@ class Family:
     #: By mode, the class that renders it; the first one loads the folder.
     pipelines: Mapping[Mode, type[DiffusionPipeline]]
     arguments: Arguments
+    schedulers: Schedulers
     #: What a family's constructor takes besides components.
     options: Mapping[str, Any]
 
@@ -51,17 +50,15 @@ class Family:
     def loading_class(self) -> type[DiffusionPipeline]:
         return next(iter(self.pipelines.values()))
 
-    def view(self, loaded: DiffusionPipeline, model: Model, mode: Mode) -> DiffusionPipeline:
+    def view(self, loaded: DiffusionPipeline, model: Model, request: RenderRequest) -> DiffusionPipeline:
         """A pipeline for one call: the loaded components, and a scheduler of its own, which the call will change.
 
-        Raises JobFailure `unsupported` for a mode that the family does not have.
+        Raises JobFailure `unsupported` for a mode or a scheduler that the family does not have.
         """
+        mode = request.mode
         if mode not in self.pipelines:
             raise JobFailure("unsupported", f"{model.id} does {' and '.join(self.pipelines)}, not {mode}.")
-        scheduler_class = _SCHEDULERS[model.scheduler.name]
-        spacing = model.scheduler.timestep_spacing
-        changes = {"timestep_spacing": spacing} if spacing else {}
-        scheduler = scheduler_class.from_config(loaded.scheduler.config, **changes)
+        scheduler = scheduler_for(self.schedulers, model, request, loaded.scheduler.config)
         pipeline = self.pipelines[mode](**{**loaded.components, "scheduler": scheduler}, **self.options)
         pipeline.set_progress_bar_config(disable=True)
         return pipeline
@@ -75,7 +72,12 @@ def family_of(model: Model) -> Family:
     return FAMILIES[model.family]
 
 
-def _sdxl(pipeline: DiffusionPipeline, model: Model, items: Sequence[Item]) -> dict[str, Any]:
+def _encode_sdxl(pipeline: DiffusionPipeline, model: Model, texts: Sequence[str]) -> Encoding:  # noqa: ARG001
+    tokens, _, whole, _ = pipeline.encode_prompt(list(texts), do_classifier_free_guidance=False)
+    return tokens, whole
+
+
+def _sdxl(pipeline: DiffusionPipeline, model: Model, items: Sequence[Item], texts: TextCache) -> dict[str, Any]:
     first = items[0].request
     guided = first.guidance_scale > 1
     prompts = [item.request.prompt for item in items]
@@ -84,22 +86,18 @@ def _sdxl(pipeline: DiffusionPipeline, model: Model, items: Sequence[Item]) -> d
         raise JobFailure(
             "unsupported", f"A negative_prompt has no effect on {model.id} unless guidance_scale is above 1."
         )
-    embeds, negative_embeds, pooled, negative_pooled = pipeline.encode_prompt(
-        prompts, do_classifier_free_guidance=guided, negative_prompt=negatives if guided else None
-    )
-    if guided and pipeline.config.force_zeros_for_empty_prompt:
-        # The pipeline zeroes the embedding of an absent negative prompt only when the whole batch has none. Done here
-        # by image, a picture is the same whatever its neighbours' negative prompts.
-        absent = torch.tensor([not negative for negative in negatives], device=negative_embeds.device)
-        negative_embeds = negative_embeds.masked_fill(absent[:, None, None], 0)
-        negative_pooled = negative_pooled.masked_fill(absent[:, None], 0)
-    arguments = {
-        "prompt_embeds": embeds,
-        "pooled_prompt_embeds": pooled,
-        "negative_prompt_embeds": negative_embeds,
-        "negative_pooled_prompt_embeds": negative_pooled,
-        "guidance_scale": first.guidance_scale,
-    }
+    known = texts.encodings(pipeline, model, first.loras, [*prompts, *(negatives if guided else [])], _encode_sdxl)
+    arguments: dict[str, Any] = {"guidance_scale": first.guidance_scale}
+    arguments["prompt_embeds"], arguments["pooled_prompt_embeds"] = _stacked(known, prompts)
+    if guided:
+        tokens, whole = _stacked(known, negatives)
+        if pipeline.config.force_zeros_for_empty_prompt:
+            # The pipeline zeroes the embedding of an absent negative prompt only when the whole batch has none. Done
+            # here by image, a picture is the same whatever its neighbours' negative prompts.
+            absent = torch.tensor([not negative for negative in negatives], device=tokens.device)
+            tokens = tokens.masked_fill(absent[:, None, None], 0)
+            whole = whole.masked_fill(absent[:, None], 0)
+        arguments |= {"negative_prompt_embeds": tokens, "negative_pooled_prompt_embeds": whole}
     if first.mode is Mode.IMAGE_TO_IMAGE:
         return arguments | {"image": _input_images(items), "strength": _sdxl_strength(first.strength, first.num_steps)}
     return arguments | {"width": first.width, "height": first.height}
@@ -108,30 +106,42 @@ def _sdxl(pipeline: DiffusionPipeline, model: Model, items: Sequence[Item]) -> d
 def _sdxl_strength(strength: float | None, num_steps: int) -> float:
     """The strength, raised so far that one step is left: the pipeline rounds the number of steps down, even to none."""
     assert strength is not None
-    # A millionth more, for a step count of 49 times 1/49 is less than one in floating point.
-    return strength if int(num_steps * strength) >= 1 else (1 + 1e-6) / num_steps
+    # A millionth more, for a step count of 49 times 1/49 is less than one in floating point; but never more than all.
+    return strength if int(num_steps * strength) >= 1 else min(1.0, (1 + 1e-6) / num_steps)
 
 
-def _flux(pipeline: DiffusionPipeline, model: Model, items: Sequence[Item]) -> dict[str, Any]:  # noqa: ARG001
+def _encode_flux(pipeline: DiffusionPipeline, model: Model, texts: Sequence[str]) -> Encoding:
+    tokens, whole, _ = pipeline.encode_prompt(list(texts), max_sequence_length=model.max_prompt_tokens)
+    return tokens, whole
+
+
+def _flux(pipeline: DiffusionPipeline, model: Model, items: Sequence[Item], texts: TextCache) -> dict[str, Any]:
     first = items[0].request
-    arguments: dict[str, Any] = {
-        "prompt": [item.request.prompt for item in items],
-        "width": first.width,
-        "height": first.height,
-        "max_sequence_length": model.max_prompt_tokens,
-    }
+    prompts = [item.request.prompt for item in items]
     negatives = [item.request.negative_prompt or "" for item in items]
-    if model.guidance.kind is GuidanceKind.EMBEDDED:
-        arguments["guidance_scale"] = first.guidance_scale
-    elif first.guidance_scale > 1:
-        arguments |= {"negative_prompt": negatives, "true_cfg_scale": first.guidance_scale}
-    if any(negatives) and "negative_prompt" not in arguments:
+    embedded = model.guidance.kind is GuidanceKind.EMBEDDED
+    guided = not embedded and first.guidance_scale > 1
+    if any(negatives) and not guided:
         raise JobFailure("unsupported", f"{model.id} cannot follow a negative_prompt at this guidance_scale.")
+    known = texts.encodings(pipeline, model, first.loras, [*prompts, *(negatives if guided else [])], _encode_flux)
+    arguments: dict[str, Any] = {"width": first.width, "height": first.height}
+    arguments["prompt_embeds"], arguments["pooled_prompt_embeds"] = _stacked(known, prompts)
+    if embedded:
+        arguments["guidance_scale"] = first.guidance_scale
+    elif guided:
+        tokens, whole = _stacked(known, negatives)
+        arguments |= {"negative_prompt_embeds": tokens, "negative_pooled_prompt_embeds": whole}
+        arguments["true_cfg_scale"] = first.guidance_scale
     if first.mode is not Mode.TEXT_TO_IMAGE:
         arguments |= {"image": _input_images(items), "strength": _flux_strength(first.strength)}
     if first.mode is Mode.INPAINTING:
         arguments["mask_image"] = _mask_images(items)
     return arguments
+
+
+def _stacked(known: Mapping[str, Encoding], texts: Sequence[str]) -> Encoding:
+    """The encodings of a batch, one for each image."""
+    return torch.stack([known[text][0] for text in texts]), torch.stack([known[text][1] for text in texts])
 
 
 def _flux_strength(strength: float | None) -> float:
@@ -161,9 +171,10 @@ FAMILIES: Mapping[str, Family] = {
     "sdxl": Family(
         {Mode.TEXT_TO_IMAGE: StableDiffusionXLPipeline, Mode.IMAGE_TO_IMAGE: StableDiffusionXLImg2ImgPipeline},
         _sdxl,
+        DIFFUSION,
         # An invisible watermark would be added where the library for it happens to be installed.
         {"add_watermarker": False},
     ),
-    "flux": Family({Mode.TEXT_TO_IMAGE: FluxPipeline, Mode.IMAGE_TO_IMAGE: FluxImg2ImgPipeline}, _flux, {}),
-    "flux-fill": Family({Mode.INPAINTING: FluxFillPipeline}, _flux, {}),
+    "flux": Family({Mode.TEXT_TO_IMAGE: FluxPipeline, Mode.IMAGE_TO_IMAGE: FluxImg2ImgPipeline}, _flux, FLOW, {}),
+    "flux-fill": Family({Mode.INPAINTING: FluxFillPipeline}, _flux, FLOW, {}),
 }

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import PIL.Image
 
 from shared.requests import RenderRequest
+
+#: Called after each denoising step with the steps done and the steps there are; True stops the rendering.
+OnStep = Callable[[int, int], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,3 +38,5 @@ class Rendered:
     load_s: float
     render_s: float
     interrupted: bool
+    #: What made the pictures besides their requests; nothing where nothing was rendered.
+    provenance: Mapping[str, Any] = field(default_factory=dict)

@@ -1,6 +1,7 @@
 """Which models are loaded. A model is loaded once and kept, as long as the device has room for it.
 
-Models of one source share all parts that are the same. Where the device is full, the model that was longest without
+Models share all parts that are the same: those of one source by their names, those of different sources by the contents
+of their files. Where the device is full, the model that was longest without
 use gives way: a card that cannot hold all models of its worker serves them all the same, at the price of loading.
 """
 
@@ -21,6 +22,8 @@ from worker.engine.memory import is_out_of_memory
 
 log = logging.getLogger(__name__)
 
+#: What checkpoints of different sources may have in common: FLUX.1 schnell and Fill differ in their transformers alone.
+_OFTEN_SHARED = ("text_encoder", "text_encoder_2", "vae")
 #: What a model with a UNet of its own does not share with the others of its source.
 _DENOISER = "unet"
 
@@ -83,11 +86,17 @@ class Residency:
         return None
 
     def _shareable(self, model: Model) -> dict[str, Any]:
-        """Loaded networks and tokenizers of the model's own source, revision and dtype."""
+        """Parts that are loaded already: all of the same source, and the networks that another has the same of."""
+        parts: dict[str, Any] = {}
         for other, pipeline in self._loaded.values():
-            if (other.source, other.revision, other.dtype) == (model.source, model.revision, model.dtype):
-                parts = {name: part for name, part in pipeline.components.items() if part is not None}
+            if other.dtype != model.dtype:
+                continue
+            loaded = {name: part for name, part in pipeline.components.items() if part is not None}
+            if (other.source, other.revision) == (model.source, model.revision):
                 if other.unet != model.unet:
-                    del parts[_DENOISER]
-                return parts
-        return {}
+                    del loaded[_DENOISER]
+                parts |= loaded
+            else:
+                shared = [name for name in _OFTEN_SHARED if name in loaded and name not in parts]
+                parts |= {name: loaded[name] for name in shared if self._loader.have_same(name, model, other)}
+        return parts

@@ -18,10 +18,18 @@ STAMP = ".rendermill-tiny"
 SOURCES = (
     "stabilityai/stable-diffusion-xl-base-1.0",
     "ByteDance/SDXL-Lightning",
+    "latent-consistency/lcm-lora-sdxl",
     "black-forest-labs/FLUX.1-schnell",
     "black-forest-labs/FLUX.1-Fill-dev",
 )
-_RECIPE_MODULES = ("architectures.py", "random_weights.py", "tiny_recipes.py", "tiny_tokenizers.py", "tiny_weights.py")
+_RECIPE_MODULES = (
+    "architectures.py",
+    "random_weights.py",
+    "tiny_loras.py",
+    "tiny_recipes.py",
+    "tiny_tokenizers.py",
+    "tiny_weights.py",
+)
 
 
 def build(directory: Path) -> None:

@@ -14,9 +14,11 @@ import torch
 
 from worker.engine.architectures import FLUX_FILL, FLUX_SCHNELL, SDXL
 from worker.engine.random_weights import Recipe, write_checkpoint, write_single_file
+from worker.engine.tiny_loras import write_lora
 from worker.engine.tiny_weights import lay_in
 
 LIGHTNING_FILE = "sdxl_lightning_4step_unet.safetensors"
+LCM_LORA_FILE = "pytorch_lora_weights.safetensors"
 
 _CLIP = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}
 _CLIP_2 = {**_CLIP, "hidden_size": 96, "intermediate_size": 192, "projection_dim": 96}
@@ -50,24 +52,30 @@ _TRANSFORMER = {
 }
 
 
-_TINY_SDXL = SDXL.with_configs(text_encoder=_CLIP, text_encoder_2=_CLIP_2, unet=_UNET, vae=_VAE)
-_TINY_SCHNELL = FLUX_SCHNELL.with_configs(text_encoder=_CLIP, text_encoder_2=_T5, transformer=_TRANSFORMER, vae=_VAE)
+TINY_SDXL = SDXL.with_configs(text_encoder=_CLIP, text_encoder_2=_CLIP_2, unet=_UNET, vae=_VAE)
+TINY_SCHNELL = FLUX_SCHNELL.with_configs(text_encoder=_CLIP, text_encoder_2=_T5, transformer=_TRANSFORMER, vae=_VAE)
 _TINY_FILL = FLUX_FILL.with_configs(text_encoder=_CLIP, text_encoder_2=_T5, transformer=_TRANSFORMER, vae=_VAE)
 
-_BASE_RECIPE = Recipe(_TINY_SDXL, "StableDiffusionXLPipeline", seed=1, tune=lay_in)
-_LIGHTNING_RECIPE = Recipe(_TINY_SDXL, "StableDiffusionXLPipeline", seed=2, tune=lay_in)
-_SCHNELL_RECIPE = Recipe(_TINY_SCHNELL, "FluxPipeline", seed=3, tune=lay_in)
-_FILL_RECIPE = Recipe(_TINY_FILL, "FluxFillPipeline", seed=4, max_prompt_tokens=512, tune=lay_in)
+_BASE_RECIPE = Recipe(TINY_SDXL, "StableDiffusionXLPipeline", seed=1, tune=lay_in)
+_LIGHTNING_RECIPE = Recipe(TINY_SDXL, "StableDiffusionXLPipeline", seed=2, tune=lay_in)
+_SCHNELL_RECIPE = Recipe(TINY_SCHNELL, "FluxPipeline", seed=3, tune=lay_in)
+# Of the same seed, for the real two have the same text encoders and autoencoder as well.
+_FILL_RECIPE = Recipe(_TINY_FILL, "FluxFillPipeline", seed=_SCHNELL_RECIPE.seed, max_prompt_tokens=512, tune=lay_in)
 
 
 def _write_lightning(directory: Path) -> None:
     write_single_file(directory / LIGHTNING_FILE, "unet", _LIGHTNING_RECIPE, dtype=torch.float32)
 
 
+def _write_lcm_lora(directory: Path) -> None:
+    write_lora(directory / LCM_LORA_FILE, {"unet": TINY_SDXL.parts["unet"]}, seed=5)
+
+
 #: By source, what writes a checkpoint into an empty folder.
 WRITERS: Mapping[str, Callable[[Path], None]] = {
     "stabilityai/stable-diffusion-xl-base-1.0": partial(write_checkpoint, recipe=_BASE_RECIPE),
     "ByteDance/SDXL-Lightning": _write_lightning,
+    "latent-consistency/lcm-lora-sdxl": _write_lcm_lora,
     "black-forest-labs/FLUX.1-schnell": partial(write_checkpoint, recipe=_SCHNELL_RECIPE),
     "black-forest-labs/FLUX.1-Fill-dev": partial(write_checkpoint, recipe=_FILL_RECIPE),
 }

@@ -5,58 +5,12 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Iterator
-from dataclasses import replace
 
 import httpx
-import pytest
 
-from farm import parts
-from shared.accounts import Accounts
-from shared.redis_client import connect
-from shared.settings import Settings
-from shared.storage import Storage
+from tests.background import working_on
 from tests.fake_worker import FakeWorker
-from tests.integration.api.conftest import Farm
-from tests.servers import running, wait_until
-
-MAX_BODY = 200_000
-
-
-@pytest.fixture(scope="module")
-def farm(valkey_url: str, s3: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
-    directory = tmp_path_factory.mktemp("gunicorn")
-    (metrics := directory / "metrics").mkdir()
-    url = f"http://127.0.0.1:{(port := parts.free_port())}"
-    settings = replace(s3, s3_bucket="gunicorn", redis_url=valkey_url, public_url=url, secret_key="a secret")
-    given = {
-        **{name: getattr(settings, name) for name in ("redis_url", "public_url", "secret_key")},
-        **{name: getattr(settings, name) for name in ("s3_endpoint", "s3_access_key", "s3_secret_key", "s3_bucket")},
-        "max_body_bytes": MAX_BODY,
-        "api_threads": 8,
-    }
-    program = parts.api("127.0.0.1", port, metrics)
-    environment = {f"RENDERMILL_{name.upper()}": str(value) for name, value in given.items()}
-    program = replace(program, environment={**program.environment, **environment})
-    redis = connect(valkey_url)
-    redis.flushall()
-    with running(program, directory / "log"):
-        wait_until(lambda: answers(url), f"{url} is ready")
-        yield Farm(url, Accounts(redis).create_key("alice"), settings, redis, Storage(settings))
-    redis.close()
-
-
-def answers(url: str) -> bool:
-    try:
-        return httpx.get(f"{url}/readyz").is_success
-    except httpx.TransportError:
-        return False
-
-
-@pytest.fixture
-def http(farm: Farm) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=farm.url, headers={"x-api-key": farm.key}, timeout=20) as client:
-        yield client
-
+from tests.integration.api.conftest import MAX_BODY, Farm
 
 BODY = {"model": "sdxl-lightning", "prompt": "a fox", "width": 256, "height": 256}
 
@@ -76,7 +30,7 @@ def test_a_job_goes_in_and_a_ticket_waits_at_the_broker(farm: Farm, http: httpx.
 
 
 def test_a_client_waits_for_its_picture_and_downloads_it(farm: Farm, http: httpx.Client) -> None:
-    with FakeWorker(farm.redis, farm.storage).working():
+    with working_on(FakeWorker(farm.redis, farm.storage).work):
         answer = http.post("/v1/jobs", json=BODY, headers={"Prefer": "wait=10"})
     assert (answer.status_code, answer.json()["status"]) == (201, "succeeded")
     (image,) = answer.json()["images"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import threading
 import zipfile
 from collections.abc import Iterator
 
@@ -15,6 +14,8 @@ from openai import OpenAI
 from openai.types import Batch
 
 from shared.scheduler import Scheduler
+from shared.waking import build_waker
+from tests.background import working_on
 from tests.integration.api.conftest import Farm
 from tests.servers import wait_until
 from worker.batching import batch_worker
@@ -24,18 +25,9 @@ from worker.batching import batch_worker
 def sdk(live: Farm) -> Iterator[OpenAI]:
     """A client of a farm that works on batches."""
     scheduler = Scheduler(live.redis, lease_s=60, max_attempts=1, retry_delay_s=1)
-    worker, stop = batch_worker(live.settings, live.redis, scheduler, live.storage), threading.Event()
-
-    def work() -> None:
-        while not stop.wait(0.05):
-            worker.work_due()
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    with OpenAI(api_key=live.key, base_url=live.url + "/v1", max_retries=0) as client:
+    worker = batch_worker(live.settings, live.redis, scheduler, build_waker(live.redis, lambda *_: None), live.storage)
+    with working_on(worker.work_due), OpenAI(api_key=live.key, base_url=live.url + "/v1", max_retries=0) as client:
         yield client
-    stop.set()
-    thread.join()
 
 
 def lines(count: int, **body: object) -> bytes:
@@ -80,9 +72,17 @@ def test_a_batch_from_upload_to_parsed_output(sdk: OpenAI, live: Farm) -> None:
     assert sdk.files.delete(file.id).deleted
 
 
-def test_a_batch_is_cancelled(sdk: OpenAI) -> None:
+def test_a_batch_is_cancelled(sdk: OpenAI, live: Farm) -> None:
     file = sdk.files.create(file=("held.jsonl", lines(3, prompt="hold")), purpose="batch")
     batch = sdk.batches.create(input_file_id=file.id, endpoint="/v1/images/generations", completion_window="24h")
+
+    def running() -> bool:
+        asked = {"batch": batch.id, "status": "running"}
+        jobs = httpx.get(f"{live.url}/v1/jobs", params=asked, headers={"x-api-key": live.key}).json()
+        return bool(jobs["data"])
+
+    # One whose jobs all wait still would be over at once, and its file free.
+    wait_until(running, "a job that never ends is running", 60)
     assert sdk.batches.cancel(batch.id).status == "cancelling"
     with pytest.raises(openai.ConflictError):
         sdk.files.delete(file.id)

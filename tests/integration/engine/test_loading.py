@@ -59,6 +59,30 @@ def test_base_and_lightning_share_all_but_the_unet(tiny_models: Path, first: str
     assert one["unet"] is not other["unet"]
 
 
+@pytest.mark.parametrize(("first", "second"), [(SCHNELL, FILL), (FILL, SCHNELL)])
+def test_schnell_and_fill_share_what_their_files_have_in_common(tiny_models: Path, first: str, second: str) -> None:
+    residency = residency_over(tiny_models)
+    one = residency.get(CATALOG.models[first]).components
+    other = residency.get(CATALOG.models[second]).components
+    for name in ("text_encoder", "text_encoder_2", "vae"):
+        assert one[name] is other[name]
+    for name in ("tokenizer_2", "transformer"):
+        assert one[name] is not other[name]
+
+
+def test_networks_of_other_weights_are_not_shared(tiny_models: Path, tmp_path: Path) -> None:
+    for source in (SCHNELL, FILL):
+        shutil.copytree(tiny_models / source, tmp_path / source)
+    file = tmp_path / FILL / "vae" / "diffusion_pytorch_model.safetensors"
+    weights = load_file(file)
+    weights["decoder.conv_out.bias"] += 1e-3
+    save_file(weights, file, metadata={"format": "pt"})
+    residency = residency_over(tmp_path)
+    schnell, fill = residency.get(CATALOG.models[SCHNELL]), residency.get(CATALOG.models[FILL])
+    assert schnell.vae is not fill.vae
+    assert schnell.text_encoder_2 is fill.text_encoder_2
+
+
 def test_lightning_renders_with_the_weights_of_its_single_file(tiny_models: Path) -> None:
     unet = residency_over(tiny_models).get(CATALOG.models[LIGHTNING]).unet
     weights = load_file(tiny_models / LIGHTNING / "sdxl_lightning_4step_unet.safetensors")
@@ -116,6 +140,19 @@ def without_a_tensor(file: Path) -> None:
     save_file(weights, file, metadata={"format": "pt"})
 
 
+def not_json(file: Path) -> None:
+    file.write_text("{not json")
+
+
+def another_list(file: Path) -> None:
+    file.write_text("[1, 2, 3]")
+
+
+def of_another_size(file: Path) -> None:
+    config = json.loads(file.read_text())
+    file.write_text(json.dumps(config | {"num_attention_heads": config["num_attention_heads"] + 1}))
+
+
 DAMAGES: list[tuple[str, str, Damage]] = [
     (SCHNELL, "transformer/diffusion_pytorch_model.safetensors", cut_short),
     (SCHNELL, "transformer/diffusion_pytorch_model.safetensors", not_weights),
@@ -129,6 +166,12 @@ DAMAGES: list[tuple[str, str, Damage]] = [
     (SCHNELL, "tokenizer_2/tokenizer.json", Path.unlink),
     (SCHNELL, "scheduler", shutil.rmtree),
     (SCHNELL, "model_index.json", Path.unlink),
+    (SCHNELL, "model_index.json", not_json),
+    (SCHNELL, "model_index.json", another_list),
+    (SCHNELL, "transformer/config.json", not_json),
+    (SCHNELL, "transformer/config.json", of_another_size),
+    (SCHNELL, "tokenizer/tokenizer_config.json", not_json),
+    (SCHNELL, "scheduler/scheduler_config.json", not_json),
     (LIGHTNING, "sdxl_lightning_4step_unet.safetensors", Path.unlink),
     (LIGHTNING, "sdxl_lightning_4step_unet.safetensors", cut_short),
     (LIGHTNING, "sdxl_lightning_4step_unet.safetensors", without_a_tensor),
@@ -138,16 +181,38 @@ DAMAGES: list[tuple[str, str, Damage]] = [
 @pytest.mark.parametrize(
     ("source", "path", "damage"), DAMAGES, ids=[f"{damage.__name__}-{path}" for _, path, damage in DAMAGES]
 )
-def test_a_damaged_checkpoint_is_unavailable(
+def test_a_damaged_checkpoint_is_unavailable_and_the_others_are_served(
     tiny_models: Path, tmp_path: Path, source: str, path: str, damage: Damage
 ) -> None:
-    for name in {source, BASE} if source == LIGHTNING else {source}:
+    for name in {source, BASE}:
         shutil.copytree(tiny_models / name, tmp_path / name)
     damage(tmp_path / source / path)
+    engine = engine_over(tmp_path)
+    for _ in range(2):
+        # The second time nothing is left of the first.
+        with pytest.raises(JobFailure) as failure:
+            render(engine, [item(request(source))])
+        assert failure.value.code == "model_unavailable"
+        assert source in failure.value.message
+    rendered, _ = render(engine, [item(request(BASE))])
+    assert len(rendered.images) == 1
+    assert engine.resident == [BASE]
+
+
+@pytest.mark.parametrize("source", [SCHNELL, LIGHTNING, "a-file"])
+def test_a_source_that_is_something_else_is_unavailable(tiny_models: Path, tmp_path: Path, source: str) -> None:
+    (tmp_path / SCHNELL).parent.mkdir()
+    (tmp_path / SCHNELL).symlink_to(tiny_models / SCHNELL)
+    (tmp_path / LIGHTNING).parent.mkdir()
+    (tmp_path / LIGHTNING).symlink_to(tiny_models / LIGHTNING)
+    (tmp_path / "a-file").write_text("weights?")
+    wrong = replace(CATALOG.models[BASE], source=source)
+    engine = engine_over(tmp_path, Catalog([wrong, CATALOG.models[SCHNELL]]))
     with pytest.raises(JobFailure) as failure:
-        engine_over(tmp_path).load(source)
+        engine.load(BASE)
     assert failure.value.code == "model_unavailable"
     assert source in failure.value.message
+    assert engine.load(SCHNELL) > 0
 
 
 def test_code_in_a_checkpoint_is_never_run(tiny_models: Path, tmp_path: Path) -> None:

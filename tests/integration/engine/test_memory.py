@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from diffusers.models.autoencoders.vae import Decoder
 from safetensors.torch import load_file, save_file
 
 from shared.errors import JobFailure
@@ -42,19 +43,44 @@ def decode_at_most(images: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return tried
 
 
-def test_a_batch_that_does_not_fit_is_halved_and_the_size_remembered(
+def test_a_batch_that_does_not_fit_is_decoded_one_by_one_then_halved_and_that_is_remembered(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     items = [item(request(LIGHTNING), seed) for seed in range(5)]
     _, expected = render(engine, items)
     tried = decode_at_most(2, monkeypatch)
     _, pictures = render(engine, items)
-    assert tried == [5, 2, 2, 1]
+    assert tried == [5, 5, 2, 2, 1]
     for one, other in zip(expected, pictures, strict=True):
         assert np.abs(one - other).max() <= 1
     tried.clear()
     render(engine, items)
     assert tried == [2, 2, 1]
+
+
+def test_decoding_one_by_one_is_enough_where_only_decoding_does_not_fit(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    items = [item(request(LIGHTNING), seed) for seed in range(3)]
+    _, expected = render(engine, items)
+    decoded: list[int] = []
+    original = Decoder.forward
+
+    def at_most_one(self: Decoder, sample: torch.Tensor, *args: Any) -> Any:
+        decoded.append(len(sample))
+        if len(sample) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return original(self, sample, *args)
+
+    monkeypatch.setattr(Decoder, "forward", at_most_one)
+    _, pictures = render(engine, items)
+    assert decoded == [3, 1, 1, 1]
+    for one, other in zip(expected, pictures, strict=True):
+        assert np.abs(one - other).max() <= 1
+    # Another lane of the same model begins anew.
+    decoded.clear()
+    render(engine, [item(request(LIGHTNING, width=320), seed) for seed in range(2)])
+    assert decoded == [2, 1, 1]
 
 
 def test_one_image_that_does_not_fit_is_out_of_memory_and_the_engine_goes_on(
@@ -141,10 +167,12 @@ def test_a_picture_that_is_not_a_number_is_invalid_output(tiny_models: Path, tmp
     weights = load_file(file)
     weights["decoder.conv_out.bias"].fill_(torch.nan)
     save_file(weights, file, metadata={"format": "pt"})
+    shutil.copytree(tiny_models / BASE, tmp_path / BASE)
     engine = Engine(CATALOG, Settings(models_dir=str(tmp_path), models_offline=True), device="cpu")
     with pytest.raises(JobFailure) as failure:
         render(engine, [item(request(SCHNELL))])
     assert failure.value.code == "invalid_output"
+    assert picture(engine, request(BASE)).std() > 5
 
 
 def test_a_pipeline_that_makes_too_few_pictures_is_render_failed(

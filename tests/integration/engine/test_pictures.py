@@ -99,7 +99,7 @@ def test_a_strength_too_weak_for_a_step_takes_one_step(engine: Engine, model: st
     assert steps == [(1, 1)]
 
 
-@pytest.mark.parametrize("num_steps", [49, 98])
+@pytest.mark.parametrize("num_steps", [1, 49, 98])
 def test_one_step_is_left_whatever_the_number_of_steps(engine: Engine, num_steps: int) -> None:
     steps = Steps()
     asked = request(BASE, Mode.IMAGE_TO_IMAGE, strength=0.001, num_steps=num_steps)

@@ -17,6 +17,7 @@ from worker.engine.tiny_recipes import WRITERS
 def test_every_source_of_the_catalog_has_one(tiny_models: Path) -> None:
     sources = {model.source for model in CATALOG.models.values()}
     sources |= {model.unet.source for model in CATALOG.models.values() if model.unet}
+    sources |= {lora.source for model in CATALOG.models.values() for lora in model.loras}
     assert sources == set(tiny.SOURCES) == set(WRITERS)
     assert all((tiny_models / source).is_dir() for source in sources)
 

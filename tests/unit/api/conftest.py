@@ -16,6 +16,8 @@ from api.app import create_app
 from shared.accounts import Accounts
 from shared.scheduler import Scheduler
 from shared.settings import Settings
+from shared.waking import build_waker
+from tests.background import working_on
 from tests.fake_worker import FakeWorker
 from tests.memory_storage import MemoryStorage
 from tests.unit.api.batch_lines import IMAGES
@@ -114,7 +116,7 @@ def worker(redis: Redis, storage: MemoryStorage) -> FakeWorker:
 @pytest.fixture
 def working(worker: FakeWorker) -> Iterator[None]:
     """A worker in the background."""
-    with worker.working():
+    with working_on(worker.work):
         yield
 
 
@@ -132,7 +134,7 @@ def submit(client: FlaskClient) -> Post:
 @pytest.fixture
 def batching(redis: Redis, storage: MemoryStorage) -> BatchWorker:
     scheduler = Scheduler(redis, lease_s=60, max_attempts=1, retry_delay_s=1)
-    return batch_worker(SETTINGS, redis, scheduler, storage)
+    return batch_worker(SETTINGS, redis, scheduler, build_waker(redis, lambda *_: None), storage)
 
 
 @pytest.fixture

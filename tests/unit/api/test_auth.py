@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from redis import Redis
 
+from api.known_keys import KnownKeys
 from shared.accounts import Accounts
 from tests.fake_worker import FakeWorker
 from tests.unit.api.conftest import Post
@@ -64,11 +68,48 @@ def test_without_a_valid_key_the_answer_is_401(anonymous: FlaskClient, headers: 
     assert answer.json["code"] == "unauthenticated"
 
 
-def test_a_revoked_key_stops_to_work_at_once(client: FlaskClient, key: str) -> None:
+def test_a_revoked_key_stops_to_work_within_a_second(client: FlaskClient, key: str) -> None:
     accounts = Accounts(client.application.extensions["rendermill"].redis)
     assert client.get("/v1/jobs").status_code == 200
     assert accounts.revoke_key(key) is not None
+    time.sleep(1.0)
     assert client.get("/v1/jobs").status_code == 401
+
+
+def test_a_key_that_was_refused_works_as_soon_as_it_is_made(
+    anonymous: FlaskClient, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shared.accounts.new_id", lambda kind: f"{kind}_foreseen")
+    monkeypatch.setattr("shared.accounts.secrets.token_hex", lambda _: "")
+    headers = {"x-api-key": "rm_foreseen"}
+    assert anonymous.get("/v1/jobs", headers=headers).status_code == 401
+    Accounts(redis).create_key("alice")
+    assert anonymous.get("/v1/jobs", headers=headers).status_code == 200
+
+
+def test_redis_is_asked_once_a_second_whose_a_key_is(redis: Redis) -> None:
+    asked: list[str] = []
+
+    class Asked(Accounts):
+        def account_of(self, key: str) -> str | None:
+            asked.append(key)
+            return super().account_of(key)
+
+    accounts = Asked(redis)
+    alices, bobs, known = accounts.create_key("alice"), accounts.create_key("bob"), KnownKeys(accounts)
+    for _ in range(3):
+        assert known.account_of(alices) == "alice"
+        assert known.account_of(bobs) == "bob"
+    assert asked == [alices, bobs]
+
+
+def test_no_more_keys_are_remembered_than_have_room(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("api.known_keys._MOST", 2)
+    accounts = Accounts(redis)
+    known = KnownKeys(accounts)
+    for account in ("alice", "bob", "carol"):
+        assert known.account_of(accounts.create_key(account)) == account
+    assert len(known._known) == 1
 
 
 def test_another_accounts_records_do_not_exist(

@@ -114,6 +114,10 @@ def test_every_wrong_field_is_named_at_once(client: FlaskClient) -> None:
 @pytest.mark.parametrize(
     ("field", "value"),
     [
+        ("scheduler", "heun"),
+        ("scheduler", ["euler"]),
+        ("loras", "lcm-lora-sdxl"),
+        ("loras", [{"id": "lcm-lora-sdxl"}] * 5),
         ("prompt", ""),
         ("prompt", 5),
         ("prompt", None),
@@ -377,3 +381,12 @@ def test_what_is_wrong_with_half_a_request_is_not_blamed_on_the_other_half(clien
     assert problem(client.post("/v1/jobs", json=body), 422, "invalid")["errors"] == {
         "input_image": ["must be a string"]
     }
+
+
+@pytest.mark.parametrize("path", ["/api/models/%0A", "/v1/files/%0A", "/v1/batches/%0A", "/v1/models/%0A"])
+def test_a_line_break_in_a_path_does_not_change_the_shape_of_its_error(client: FlaskClient, path: str) -> None:
+    answer = client.get(path)
+    assert answer.status_code == 404
+    assert answer.json is not None
+    assert answer.json["error"]["type"] == "invalid_request_error"
+    assert answer.content_type == client.get(path.replace("%0A", "x")).content_type

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import zipfile
 
 from flask.testing import FlaskClient
@@ -61,19 +60,6 @@ def test_endpoints_are_told_of_its_end(
     assert (delivery.event, delivery.job, delivery.is_of_batch) == ("batch.completed", batch["id"], True)
     (shown,) = client.get("/v1/webhooks/deliveries").json["data"]
     assert (shown["batch_id"], shown["job_id"]) == (batch["id"], None)
-
-
-def test_a_batch_is_followed_and_resumed(
-    client: FlaskClient, batching: BatchWorker, worker: FakeWorker, create: Create
-) -> None:
-    batch = create([line("a")])
-    finish(client, batching, worker, batch)
-    answer = client.get(f"/v1/batches/{batch['id']}/events", buffered=True)
-    id_, event, data = answer.text.strip().split("\n")
-    assert event == "event: batch.completed"
-    assert json.loads(data.removeprefix("data: "))["request_counts"]["completed"] == 1
-    seen = {"Last-Event-ID": id_.removeprefix("id: ")}
-    assert client.get(f"/v1/batches/{batch['id']}/events", headers=seen).status_code == 204
 
 
 def test_a_ticket_is_published_for_a_new_batch(create: Create, tickets: list[tuple[str, str]]) -> None:

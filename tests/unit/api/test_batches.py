@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import io
 import json
+import threading
 
 import pytest
 from flask.testing import FlaskClient
 from redis import Redis
 
+from intake.pictures import BadPicture
 from shared.batches import job_id
 from shared.scheduler import Scheduler
 from tests.fake_worker import FakeWorker
+from tests.memory_storage import MemoryStorage
+from tests.servers import PATIENCE_S
 from tests.unit.api import pictures
 from tests.unit.api.batch_lines import IMAGES, Create, content, finish, job_line, line
 from tests.unit.api.uploads import upload
 from worker.batching import BatchWorker
+from worker.judging import PICTURES_AT_ONCE
 
 PARTS = ("events", "manifest", "archive")
 
@@ -48,6 +53,16 @@ def test_a_batch_goes_from_its_file_to_its_output(
     assert [set(image) for image in owl["body"]["data"]] == [{"b64_json"}] * 2
     assert cat["body"]["size"] == "256x256"
     assert client.get(f"/v1/jobs/{fox['request_id']}").json["priority"] == "low"
+
+
+def test_a_batch_without_the_record_of_its_file_fails(
+    client: FlaskClient, batching: BatchWorker, create: Create, redis: Redis
+) -> None:
+    batch = create([line("fox")])
+    redis.delete(f"rm:file:{batch['input_file_id']}")
+    batching.work_due()
+    failed = client.get(f"/v1/batches/{batch['id']}").json
+    assert (failed["status"], failed["errors"]["data"][0]["code"]) == ("failed", "file_missing")
 
 
 def test_lines_of_the_native_api_come_back_as_jobs(
@@ -144,6 +159,20 @@ def test_a_job_that_fails_is_in_the_error_file(
     assert (error["custom_id"], error["error"]["code"], error["error"]["line"]) == ("a", "render_failed", 1)
 
 
+def test_a_picture_whose_object_is_gone_is_left_out_of_the_output(
+    client: FlaskClient, batching: BatchWorker, worker: FakeWorker, create: Create, storage: MemoryStorage
+) -> None:
+    batch = create([line("a", n=2, response_format="b64_json")])
+    batching.work_due()
+    worker.work()
+    storage.delete([next(key for key in storage.objects if key.startswith("outputs/"))])
+    batching.work_due()
+    done = client.get(f"/v1/batches/{batch['id']}").json
+    assert done["status"] == "completed"
+    (entry,) = content(client, done["output_file_id"])
+    assert len(entry["response"]["body"]["data"]) == 1
+
+
 def test_an_image_is_edited_by_its_id(
     client: FlaskClient, batching: BatchWorker, worker: FakeWorker, create: Create
 ) -> None:
@@ -154,6 +183,43 @@ def test_an_image_is_edited_by_its_id(
     done = finish(client, batching, worker, create(lines, "/v1/images/edits"))
     assert done["request_counts"]["completed"] == 1, content(client, done["error_file_id"])
     assert client.get(f"/v1/jobs/{job_id(done['id'], 1)}").json["input"]["input_image"] == "stored with the job"
+
+
+def test_pictures_are_fetched_side_by_side_and_the_lines_stay_in_order(
+    client: FlaskClient,
+    batching: BatchWorker,
+    create: Create,
+    redis: Redis,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    together = threading.Barrier(PICTURES_AT_ONCE)
+    fetching: list[str] = []
+    most = 0
+
+    def fetched(source: str, *_: object) -> bytes:
+        nonlocal most
+        fetching.append(source)
+        most = max(most, len(fetching))
+        together.wait(PATIENCE_S)
+        fetching.remove(source)
+        if source == "bad":
+            raise BadPicture("is not what it seems")
+        return pictures.png()
+
+    monkeypatch.setattr("intake.input_images.image_bytes", fetched)
+    sources = ["bad" if number % 3 == 2 else "good" for number in range(2 * PICTURES_AT_ONCE)]
+    lines = [job_line(f"{number}", input_image=source) for number, source in enumerate(sources)]
+    batch = create([job_line("first"), *lines, job_line("last")], "/v1/jobs")
+    batching.work_due()
+    assert most == PICTURES_AT_ONCE
+    good = [1, *(number for number, source in enumerate(sources, start=2) if source == "good"), len(sources) + 2]
+    assert redis.zrange("rm:jobs:alice:queued", 0, -1) == [job_id(batch["id"], number) for number in good]
+    client.post(f"/v1/batches/{batch['id']}/cancel")
+    batching.work_due()
+    errors = content(client, client.get(f"/v1/batches/{batch['id']}").json["error_file_id"])
+    assert [one["error"]["line"] for one in errors if one["error"]["code"] == "bad_image"] == [
+        number for number, source in enumerate(sources, start=2) if source == "bad"
+    ]
 
 
 def test_what_is_asked_of_a_batch_is_checked(client: FlaskClient, stranger: dict[str, str]) -> None:
@@ -196,7 +262,8 @@ def test_another_accounts_batch_does_not_exist(client: FlaskClient, create: Crea
     ):
         answer = anonymous.open(f"/v1/batches/{id_}{path}", method=method, headers=stranger)
         assert (answer.status_code, answer.json["error"]["code"]) == (404, "not_found"), path
-    assert anonymous.get(f"/v1/jobs?batch={id_}", headers=stranger).status_code == 404
+    for query in ("", "&order=finished"):
+        assert anonymous.get(f"/v1/jobs?batch={id_}{query}", headers=stranger).status_code == 404
     assert anonymous.get("/v1/batches", headers=stranger).json["data"] == []
 
 
@@ -222,6 +289,34 @@ def test_the_jobs_of_a_batch_are_listed(
     assert listed == [job_id(batch["id"], number) for number in (5, 4, 3, 1)]
     failed = client.get(f"/v1/jobs?batch={batch['id']}&status=failed").json["data"]
     assert [job["id"] for job in failed] == [job_id(batch["id"], 3)]
+
+
+def test_the_jobs_that_have_ended_are_listed_in_that_order_and_followed_by_their_cursor(
+    client: FlaskClient, batching: BatchWorker, worker: FakeWorker, create: Create
+) -> None:
+    batch = create([line(name, prompt="fail: render_failed" if name == "c" else "fox") for name in "abc"])
+    address = f"/v1/jobs?batch={batch['id']}&order=finished"
+    before = client.get(address).json
+    assert (before["data"], before["has_more"], before["after"], before["links"]["next"]) == ([], False, "0", None)
+    batching.work_due()
+    client.post(f"/v1/jobs/{job_id(batch['id'], 2)}/cancel")
+    first = client.get(address).json
+    assert [(job["custom_id"], job["status"]) for job in first["data"]] == [("b", "canceled")]
+    worker.work()
+    rest = client.get(f"{address}&limit=1&after={first['after']}").json
+    assert (rest["has_more"], rest["after"]) == (True, "2")
+    last = client.get(rest["links"]["next"].removeprefix("http://farm.test")).json
+    assert [(job["custom_id"], job["batch_id"]) for job in rest["data"] + last["data"]] == [
+        ("a", batch["id"]),
+        ("c", batch["id"]),
+    ]
+    assert (last["has_more"], last["after"]) == (False, "3")
+
+
+@pytest.mark.parametrize("query", ["order=finished", "batch=batch_1&order=finished&status=failed", "order=newest"])
+def test_the_order_of_the_end_is_that_of_a_whole_batch(client: FlaskClient, query: str) -> None:
+    refused = client.get(f"/v1/jobs?{query}")
+    assert (refused.status_code, list(refused.json["errors"])) == (422, ["order"])
 
 
 def test_a_cancelled_batch_keeps_what_was_rendered(

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
+from shared.answers import Progress
 from shared.jobs import Stage
-from shared.scheduler import Progress, Scheduler
+from shared.scheduler import Scheduler
 from tests.fake_worker import FakeWorker
 from tests.unit.api.conftest import Post
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
+from redis import Redis
 
 from shared.files import Files
 from tests.memory_storage import MemoryStorage
@@ -113,3 +114,60 @@ def test_a_file_that_a_batch_needs_is_kept(client: FlaskClient, redis: Any) -> N
     assert client.delete(f"/v1/files/{file_id}").status_code == 409
     redis.srem(f"rm:file_users:{file_id}", "batch_x")
     assert Files(redis).delete(file_id)
+
+
+# ── Uploads that are repeated ──
+
+
+def test_the_same_key_makes_one_file(client: FlaskClient, storage: MemoryStorage) -> None:
+    client.environ_base["HTTP_IDEMPOTENCY_KEY"] = "once"
+    first, second = upload(client), upload(client)
+    assert "Idempotent-Replayed" not in first.headers
+    assert second.headers["Idempotent-Replayed"] == "true"
+    assert second.json == first.json
+    assert list(storage.objects) == [f"files/{first.json['id']}"]
+    assert len(client.get("/v1/files").json["data"]) == 1
+
+
+@pytest.mark.parametrize(
+    "other", [{"data": b"something else"}, {"name": "other.jsonl"}, {"expires_after[anchor]": "created_at"}]
+)
+def test_the_same_key_with_another_file_is_refused(
+    client: FlaskClient, storage: MemoryStorage, other: dict[str, Any]
+) -> None:
+    client.environ_base["HTTP_IDEMPOTENCY_KEY"] = "once"
+    fields = {"expires_after[seconds]": "3600"} if "expires_after[anchor]" in other else {}
+    first = upload(client).json
+    answer = upload(client, **other, **fields)
+    assert (answer.status_code, answer.json["error"]["code"]) == (400, "idempotency_mismatch")
+    assert list(storage.objects) == [f"files/{first['id']}"]
+
+
+def test_a_key_whose_file_was_deleted_is_free_again(client: FlaskClient) -> None:
+    client.environ_base["HTTP_IDEMPOTENCY_KEY"] = "once"
+    first = upload(client).json
+    client.delete(f"/v1/files/{first['id']}")
+    again = upload(client, b"other content")
+    assert again.status_code == 200
+    assert again.json["id"] != first["id"]
+
+
+def test_an_upload_that_an_sdk_sends_again_gets_the_file_of_the_first(client: FlaskClient) -> None:
+    client.environ_base["HTTP_X_STAINLESS_RETRY_COUNT"] = "0"
+    first, another = upload(client).json, upload(client).json
+    assert first["id"] != another["id"]
+    client.environ_base["HTTP_X_STAINLESS_RETRY_COUNT"] = "1"
+    assert upload(client).json["id"] == another["id"]
+
+
+def test_a_key_that_cannot_be_read_leaves_nothing(client: FlaskClient, storage: MemoryStorage) -> None:
+    client.environ_base["HTTP_IDEMPOTENCY_KEY"] = "x" * 256
+    assert upload(client).status_code == 400
+    assert not storage.objects
+
+
+def test_an_upload_is_noted_before_it_is_stored(client: FlaskClient, storage: MemoryStorage, redis: Redis) -> None:
+    storage.away = True
+    assert upload(client).status_code == 503
+    (noted,) = redis.zrange("rm:unclaimed", 0, -1)
+    assert noted.startswith("files/file_")

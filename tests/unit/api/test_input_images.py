@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 from PIL import Image
+from redis import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from shared.storage import StorageError
 from tests.fake_worker import FakeWorker
@@ -298,3 +300,15 @@ def test_where_one_image_cannot_be_stored_none_is_left(
     monkeypatch.setattr(MemoryStorage, "put", put_images_only)
     assert fill(submit, Image.new("L", (64, 48), 255)).status_code == 503
     assert not storage.objects
+
+
+def test_images_are_noted_before_they_are_stored(
+    submit: Post, storage: MemoryStorage, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def dies(*_: Any, **__: Any) -> None:
+        raise RedisConnectionError("it may have been accepted all the same")
+
+    monkeypatch.setattr("shared.scheduler.Scheduler.accept", dies)
+    assert submit(input_image=base64_text(pictures.png())).status_code == 503
+    (key,) = storage.objects
+    assert redis.zrange("rm:unclaimed", 0, -1) == [key.removesuffix("image.png")]

@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
+from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from shared.tickets import DELIVER_TASK, WEBHOOK_QUEUE
 from tests.fake_worker import FakeWorker
 from tests.memory_storage import MemoryStorage
 from tests.unit.api import pictures
@@ -49,6 +51,29 @@ def test_a_job_is_accepted_with_everything_that_was_asked(client: FlaskClient, t
         assert job[name] == body[name], name
     assert tickets == [("render", "render.ByteDance/SDXL-Lightning")]
     assert client.get(f"/v1/jobs/{job['id']}").json == job
+
+
+def test_a_job_is_told_its_place_when_it_is_accepted(client: FlaskClient, submit: Post) -> None:
+    places = []
+    for _ in range(3):
+        job = submit().json
+        places.append(job["queue_position"])
+        assert client.get(f"/v1/jobs/{job['id']}").json == job
+    assert places == [0, 1, 2]
+
+
+def test_a_ticket_is_published_only_where_too_few_wait(
+    submit: Post, redis: Redis, tickets: list[tuple[str, str]]
+) -> None:
+    queue = "render.ByteDance/SDXL-Lightning"
+    submit()
+    assert tickets == [("render", queue)]
+    redis.rpush(queue, "the ticket")
+    submit()
+    assert len(tickets) == 1
+    redis.delete(queue)
+    submit()
+    assert len(tickets) == 2
 
 
 def test_what_is_left_out_and_what_is_null_are_the_same(submit: Post) -> None:
@@ -106,6 +131,14 @@ def test_an_unchanged_job_is_304(client: FlaskClient, submit: Post, worker: Fake
     assert (same.status_code, same.data) == (304, b"")
     worker.work()
     assert client.get(address, headers={"If-None-Match": tag}).status_code == 200
+
+
+def test_the_webhook_of_a_queued_job_that_is_cancelled_goes_out_at_once(
+    client: FlaskClient, submit: Post, tickets: list[tuple[str, str]]
+) -> None:
+    job_id = submit(webhook_url="https://example.com/hook").json["id"]
+    client.post(f"/v1/jobs/{job_id}/cancel")
+    assert (DELIVER_TASK, WEBHOOK_QUEUE) in tickets
 
 
 def test_a_queued_job_is_cancelled_at_once_and_a_finished_one_stays(

@@ -29,12 +29,26 @@ def test_a_model_tells_what_it_takes_with_limits_and_defaults(client: FlaskClien
         "max_pixels": 2097152,
     }
     assert parameters["num_steps"] == {"type": "integer", "default": 4, "minimum": 1, "maximum": 50}
+    assert parameters["scheduler"] == {"type": "string", "default": "euler", "enum": ["euler"]}
     assert "mask_image" not in parameters
     assert schnell["modes"] == ["text-to-image", "image-to-image"]
     assert schnell["licence"] == "apache-2.0"
     assert "twice the rendering time" in schnell["negative_prompt_cost"]
     assert set(schnell["aliases"]["flux-schnell"]) == {"text-to-image", "image-to-image"}
     assert schnell["aliases"]["dall-e-3"]
+
+
+def test_a_model_tells_which_schedulers_it_allows(client: FlaskClient) -> None:
+    scheduler = model(client, "sdxl-base")["parameters"]["scheduler"]
+    assert scheduler["default"] == "euler"
+    assert scheduler["enum"] == ["euler", "euler_a", "dpmpp_2m_karras", "unipc", "lcm"]
+
+
+def test_a_model_tells_which_adapters_there_are_for_it(client: FlaskClient) -> None:
+    loras = model(client, "sdxl-base")["parameters"]["loras"]
+    assert [lora["id"] for lora in loras["enum"]] == ["lcm-lora-sdxl"]
+    assert loras["scale"] == {"default": 1, "minimum": -4, "maximum": 4}
+    assert "loras" not in model(client, "flux-schnell")["parameters"]
 
 
 def test_a_model_that_only_inpaints_says_so(client: FlaskClient) -> None:

@@ -74,7 +74,8 @@ def test_deliveries_are_logged_with_their_attempts_and_sent_again(
     job_id = submit(webhook_url=HOOK).json["id"]
     worker.work()
     deliveries = Deliveries(redis)
-    (delivery_id,) = deliveries.claim_due(10, 60)
+    (claimed,) = deliveries.claim_due(10, 60)
+    delivery_id = claimed.id
     attempt = {"at": "2026-01-01T00:00:00Z", "seconds": 0.1, "result": "http_5xx", "http_status": 500, "detail": ""}
     deliveries.record(delivery_id, attempt, status="failed")
     (shown,) = client.get("/v1/webhooks/deliveries").json["data"]

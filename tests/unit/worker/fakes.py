@@ -10,16 +10,15 @@ import PIL.Image
 from redis import Redis
 
 from shared.catalog import Catalog, Model, load_catalog
-from shared.deliveries import Deliveries
 from shared.jobs import Job, JobStatus, NewJob
 from shared.records import Records
 from shared.scheduler import Scheduler
 from shared.settings import Settings
 from shared.storage import ObjectMissing, Storage, StorageError
-from shared.tickets import Tickets
-from shared.workers import WorkerCount, Workers
+from shared.waking import build_waker
 from tests.scheduling import MODEL, new_scheduler
-from worker.engine import Engine, Item, Rendered
+from worker.engine import Item, Rendered
+from worker.engines import RenderEngine
 from worker.leases import LeaseKeeper
 from worker.litter import Litter
 from worker.outcomes import Outcomes
@@ -27,6 +26,7 @@ from worker.render import Renderer
 from worker.storing import Store
 
 STEPS = 4
+PROVENANCE = {"revisions": {}, "device": "fake", "dtype": "float32", "versions": {}}
 BATCH_LIMIT = 4
 CATALOG = Catalog(
     [
@@ -40,7 +40,6 @@ class FakeEngine:
     """Makes one grey picture an item, in `STEPS` steps. `at_step` runs before each is reported."""
 
     device_name = "fake"
-    resident: tuple[str, ...] = ()
 
     def __init__(self) -> None:
         self.batches: list[list[str]] = []
@@ -48,6 +47,7 @@ class FakeEngine:
         self.at_step: Callable[[int], object] = lambda _: None
         self.steps_made = 0
         self.device_lost = False
+        self.resident: list[str] = []
 
     def render(self, model: Model, items: Sequence[Item], on_step: Callable[[int, int], bool]) -> Rendered:  # noqa: ARG002
         self.batches.append([item.request.prompt for item in items])
@@ -59,7 +59,9 @@ class FakeEngine:
             self.steps_made += 1
             if on_step(step, STEPS):
                 return Rendered([], 0.0, 0.1, interrupted=True)
-        return Rendered([PIL.Image.new("RGB", (8, 8), "grey") for _ in items], 0.0, 0.1, interrupted=False)
+        return Rendered(
+            [PIL.Image.new("RGB", (8, 8), "grey") for _ in items], 0.0, 0.1, interrupted=False, provenance=PROVENANCE
+        )
 
 
 class FakeStorage:
@@ -106,28 +108,32 @@ class FakeStorage:
 class RenderWorker:
     """A render worker on a fake device. Its leases are renewed by `keeper.renew()`, not by a thread."""
 
-    def __init__(self, redis: Redis) -> None:
+    def __init__(self, redis: Redis, *, stays: bool = False) -> None:
         self.redis = redis
         self.engine = FakeEngine()
         self.storage = FakeStorage()
         self.scheduler: Scheduler = new_scheduler(redis)
-        self.keeper = LeaseKeeper(self.scheduler)
-        self.litter = Litter(redis)
         self.sent: list[str] = []
-        self.outcomes = Outcomes(self.scheduler, self.keeper, self.litter)
+        self.waker = build_waker(redis, self._send)
+        self.keeper = LeaseKeeper(self.scheduler, self.waker)
+        self.litter = Litter(redis)
+        self.outcomes = Outcomes(self.scheduler, self.keeper, self.litter, self.waker)
         self.renderer = Renderer(
             "worker-1",
-            engine=cast(Engine, self.engine),
+            engine=cast(RenderEngine, self.engine),
             catalog=CATALOG,
             scheduler=self.scheduler,
             keeper=self.keeper,
             outcomes=self.outcomes,
             store=Store(cast(Storage, self.storage), self.outcomes),
-            tickets=Tickets(redis, lambda _, queue: self.sent.append(queue)),
-            deliveries=Deliveries(redis),
-            workers=WorkerCount(Workers(redis)),
+            waker=self.waker,
+            stays=stays,
             drain_s=0.0,
         )
+
+    def _send(self, task: str, queue: str) -> None:
+        self.sent.append(queue)
+        self.redis.lpush(queue, task)
 
     def accept(self, *jobs: NewJob) -> list[str]:
         for job in jobs:

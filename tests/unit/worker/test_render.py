@@ -19,8 +19,7 @@ from shared.scheduler import Scheduler
 from shared.tickets import WEBHOOK_QUEUE
 from tests.scheduling import MODEL, let_pass, new_job
 from tests.servers import wait_until
-from tests.unit.worker.fakes import STEPS, Failing, RenderWorker
-from worker.outcomes import Outcomes
+from tests.unit.worker.fakes import PROVENANCE, STEPS, Failing, RenderWorker
 
 ALWAYS = float("inf")
 
@@ -60,6 +59,7 @@ def test_a_finished_job_names_pictures_that_are_stored_each_with_its_seed(worker
     (id_,) = worker.accept(new_job(n=3))
     worker.work()
     job = worker.job(id_)
+    assert job.provenance == PROVENANCE
     images = Images(redis).read(job.images)
     assert [images[image].seed for image in job.images] == [1, 2, 3]
     assert {images[image].key for image in job.images} == worker.storage.objects.keys()
@@ -317,7 +317,7 @@ def test_a_verdict_that_cannot_be_told_costs_the_others_nothing(worker: RenderWo
 
 def test_a_broker_that_refuses_tickets_costs_no_job(worker: RenderWorker) -> None:
     ids = worker.accept(*named("a", "b", "c", "d", "e"))
-    worker.renderer._tickets = Failing(worker.renderer._tickets, "wake_renderers", OSError("refused"), ALWAYS)
+    worker.waker._tickets = Failing(worker.waker._tickets, "pass_on", OSError("refused"), ALWAYS)
     worker.work()
     assert [worker.status(id_) for id_ in ids[:4]] == ["succeeded"] * 4
 
@@ -362,6 +362,6 @@ def test_a_failure_reported_for_a_lost_lease_is_litter(worker: RenderWorker) -> 
     lease = worker.scheduler.claim(MODEL, "worker-1", max_images=1).leases[0]
     lose(worker, id_)
     with worker.keeper.keep([lease]) as (hold,):
-        Outcomes(worker.scheduler, worker.keeper, worker.litter).fail(hold, JobFailure("render_failed", "late"))
+        worker.outcomes.fail(hold, JobFailure("render_failed", "late"))
     assert worker.status(id_) is JobStatus.QUEUED
     assert worker.redis.sismember("rm:litter", id_)

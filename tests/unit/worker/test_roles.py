@@ -7,6 +7,7 @@ import signal
 import pytest
 from redis import Redis
 
+from shared.errors import JobFailure
 from shared.settings import Settings
 from shared.workers import Workers
 from tests.unit.worker.fakes import FakeEngine
@@ -44,6 +45,27 @@ def test_a_worker_tells_what_it_serves_and_what_it_is_at(role: RenderRole, redis
     assert state(redis) == "draining"
     (worker,) = Workers(redis).alive()
     assert worker.models == ["stabilityai/stable-diffusion-xl-base-1.0", "black-forest-labs/FLUX.1-schnell"]
+
+
+def test_a_model_that_cannot_be_preloaded_leaves_the_worker_to_the_others(
+    redis: Redis, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    loaded: list[str] = []
+
+    def load(model_id: str) -> float:
+        if "xl-base" in model_id:
+            raise JobFailure("model_unavailable", "its file is cut short")
+        loaded.append(model_id)
+        return 0.1
+
+    monkeypatch.setattr(engine, "load", load, raising=False)
+    monkeypatch.setattr(roles, "connect", lambda _: redis)
+    role = RenderRole(Settings(models="sdxl-base, flux-schnell", preload="sdxl-base, flux-schnell"))
+    role._load_models()
+    role._beat()
+    assert state(redis) == "idle"
+    assert loaded == ["black-forest-labs/FLUX.1-schnell"]
+    assert "its file is cut short" in caplog.text
 
 
 def test_a_worker_whose_device_is_lost_tells_itself_to_go_once(

@@ -10,10 +10,12 @@ from redis import Redis
 
 from shared.deliveries import Deliveries
 from shared.errors import RendermillError
+from shared.files import File, Files
 from shared.ids import new_id
 from shared.images import Image, Images
 from shared.records import Records
 from shared.storage import Storage, StorageError
+from shared.unclaimed import Unclaimed
 from shared.workers import Worker, Workers
 from tests.scheduling import MODEL, let_pass, new_job
 from tests.unit.worker.fakes import FakeStorage, RenderWorker
@@ -194,3 +196,62 @@ def test_tidying_twice_at_once_is_harmless(worker: RenderWorker, redis: Redis, m
     tidier(redis, worker.storage).tidy()
     assert not worker.storage.objects
     assert code(Records(redis).get, id_) == "gone"
+
+
+# ── Objects whose record never came ──
+
+
+def note(redis: Redis, storage: FakeStorage, key: str, age_s: float = 2 * DAY) -> None:
+    """Note and store an object, as one does who dies afterwards."""
+    Unclaimed(redis).note(key)
+    redis.zadd("rm:unclaimed", {key: time.time() - age_s}, xx=True)
+    storage.objects[key + ("image.png" if key.endswith("/") else "")] = b"stored"
+
+
+def test_objects_whose_record_never_came_are_removed_a_day_later(worker: RenderWorker, redis: Redis) -> None:
+    for key in (f"inputs/{new_id('job')}/", f"files/{new_id('file')}", f"uploads/{new_id('image')}.png"):
+        note(redis, worker.storage, key)
+    young = f"inputs/{new_id('job')}/"
+    note(redis, worker.storage, young, age_s=DAY / 2)
+    tidier(redis, worker.storage).tidy()
+    assert set(worker.storage.objects) == {f"{young}image.png"}
+    assert redis.zrange("rm:unclaimed", 0, -1) == [young]
+
+
+def test_all_of_them_are_removed_in_one_round_but_those_that_cannot_be(
+    worker: RenderWorker, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.tidying._PAGE", 2)
+    keys = [f"files/{new_id('file')}" for _ in range(4)]
+    for age, key in enumerate(keys):
+        note(redis, worker.storage, key, age_s=(9 - age) * DAY)
+    worker.storage.undeletable.add(keys[3])
+    tidier(redis, worker.storage).tidy()
+    assert list(worker.storage.objects) == [keys[3]]
+    assert redis.zrange("rm:unclaimed", 0, -1) == [keys[3]]
+
+
+def test_objects_whose_record_came_stay_and_are_looked_at_no_more(worker: RenderWorker, redis: Redis) -> None:
+    (job_id,) = worker.accept(new_job())
+    file = File(
+        id=new_id("file"), account="alice", filename="a", purpose="batch", bytes=1, created_at=1.0, expires_at=None
+    )
+    Files(redis).add(file)
+    image = Image(
+        id=(image_id := new_id("image")),
+        account="alice",
+        name="fox",
+        key=f"uploads/{image_id}.png",
+        width=8,
+        height=8,
+        format="png",
+        size=1,
+        created_at=time.time(),
+    )
+    Images(redis).add(image)
+    for key in (f"inputs/{job_id}/", file.key, image.key):
+        note(redis, worker.storage, key)
+    before = set(worker.storage.objects)
+    tidier(redis, worker.storage).tidy()
+    assert set(worker.storage.objects) == before
+    assert not redis.exists("rm:unclaimed")

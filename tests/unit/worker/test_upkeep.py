@@ -9,10 +9,10 @@ import pytest
 from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from shared.answers import Progress
 from shared.batches import Batches
 from shared.deliveries import Deliveries
 from shared.jobs import Stage
-from shared.scheduler import Progress
 from shared.storage import StorageError
 from shared.tickets import Tickets
 from tests.scheduling import MODEL, complete, let_pass, new_job, new_scheduler

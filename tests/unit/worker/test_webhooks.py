@@ -182,7 +182,7 @@ def test_what_a_sender_that_died_had_in_hand_is_sent_after_its_lease_with_the_sa
     (claimed,) = sending.deliveries.claim_due(1, 0.01)
     time.sleep(0.02)
     sending.sender.send_due()
-    assert [request.headers["webhook-id"] for request in receiver.requests] == [claimed]
+    assert [request.headers["webhook-id"] for request in receiver.requests] == [claimed.id]
     assert sending.delivery(job_id).status == "delivered"
 
 

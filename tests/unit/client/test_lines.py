@@ -6,25 +6,25 @@ import json
 
 import pytest
 
-from client.lines import LineError, read_lines
+from client.lines import LineError, json_lines
 
 
 def test_a_plain_object_is_a_job_body() -> None:
-    (line,) = read_lines('{"model": "flux", "prompt": "a cat"}')
+    (line,) = json_lines(['{"model": "flux", "prompt": "a cat"}'])
     assert line.native
     assert line.body == {"model": "flux", "prompt": "a cat"}
 
 
 def test_an_envelope_says_where_its_body_goes() -> None:
     envelope = {"custom_id": "one", "method": "POST", "url": "/v1/images/imagine", "body": {"name": "cat"}}
-    (line,) = read_lines(json.dumps({**envelope, "headers": {"Prefer": "respond-async"}}))
+    (line,) = json_lines([json.dumps({**envelope, "headers": {"Prefer": "respond-async"}})])
     assert (line.custom_id, line.url, line.body) == ("one", "/v1/images/imagine", {"name": "cat"})
     assert line.headers == {"Prefer": "respond-async"}
     assert not line.native
 
 
 def test_blank_lines_are_skipped_but_counted() -> None:
-    lines = list(read_lines('\n{"prompt": "a"}\n   \n{"prompt": "b"}\n'))
+    lines = list(json_lines(["\n", '{"prompt": "a"}\n', "   \n", '{"prompt": "b"}\n']))
     assert [line.number for line in lines] == [2, 4]
 
 
@@ -43,5 +43,5 @@ def test_blank_lines_are_skipped_but_counted() -> None:
 )
 def test_a_wrong_line_is_named_with_what_is_wrong(row: str, words: str) -> None:
     with pytest.raises(LineError, match="line 1") as caught:
-        list(read_lines(row))
+        list(json_lines([row]))
     assert words in str(caught.value)

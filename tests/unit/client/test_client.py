@@ -83,7 +83,7 @@ def test_lists_go_on_over_pages_until_the_limit() -> None:
 
     with _client(handler) as farm:
         assert len(list(farm.jobs(status="queued", limit=3))) == 3
-    assert asked == ["http://farm/v1/jobs?status=queued", "http://farm/v1/jobs?after=job_1"]
+    assert asked == ["http://farm/v1/jobs?status=queued&limit=3", "http://farm/v1/jobs?after=job_1"]
 
 
 @pytest.mark.parametrize(
@@ -99,6 +99,12 @@ def test_lists_go_on_over_pages_until_the_limit() -> None:
             "422",
             "Wrong: name. (name: too long; seed: below 0)",
         ),
+        (
+            {"detail": "a: is wrong; b: is missing.", "errors": {"a": ["is wrong."], "b": ["is missing."]}},
+            "422",
+            "a: is wrong; b: is missing.",
+        ),
+        ({"detail": "No model 'x'.", "errors": {"model": ["No model 'x'."]}}, "422", "No model 'x'."),
         ({"error": {"message": "Bad size", "type": "invalid_request_error", "code": None}}, "422", "Bad size"),
         ({"error": "Bad size"}, "422", "Bad size"),
         ({"message": "Bad size"}, "422", "Bad size"),
@@ -162,3 +168,21 @@ def test_what_the_farm_refuses_is_not_tried_again(monkeypatch: pytest.MonkeyPatc
     with pytest.raises(ApiError):
         farm.submit({}, idempotency_key="once")
     assert not waits
+
+
+def test_a_prompt_is_sent_again_under_one_key_when_its_answer_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retry.time, "sleep", lambda _: None)
+    keys: list[str | None] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        if request.method == "POST":
+            keys.append(request.headers.get("idempotency-key"))
+        if len(keys) == 1 and request.method == "POST":
+            raise httpx.ReadError("Connection reset", request=request)
+        return httpx.Response(200, json={**_job("succeeded"), "data": []})
+
+    with _client(handler) as farm:
+        farm.models()
+        assert not farm.generate("a cat", model="m")
+    assert len(keys) == 2
+    assert keys[0] == keys[1] is not None

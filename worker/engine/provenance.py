@@ -1,0 +1,38 @@
+"""What made a picture besides its request: with the request's own parameters, all that is needed to make it again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib.metadata import version
+from typing import Any
+
+from shared.catalog import Model
+from shared.loras import LoraUse
+from worker.engine.checkpoints import Loader
+
+#: Whose arithmetic is in every picture.
+_LIBRARIES = ("rendermill", "torch", "diffusers", "transformers")
+#: Whose arithmetic is in pictures with adapters.
+_ADAPTER_LIBRARIES = ("peft",)
+
+
+def provenance(loader: Loader, device_name: str, model: Model, loras: Sequence[LoraUse]) -> dict[str, Any]:
+    """The record, for JSON: revisions of the weights by source, device, dtype, versions of the libraries."""
+    used = {lora.id for lora in loras}
+    sources = {model.source: model.revision}
+    if model.unet:
+        sources[model.unet.source] = model.unet.revision
+    sources |= {lora.source: lora.revision for lora in model.loras if lora.id in used}
+    libraries = _LIBRARIES + (_ADAPTER_LIBRARIES if used else ())
+    return {
+        "revisions": {source: loader.commit(source, revision) for source, revision in sources.items()},
+        "device": device_name,
+        "dtype": str(loader.dtype(model)).removeprefix("torch."),
+        "versions": dict(_versions(libraries)),
+    }
+
+
+@cache
+def _versions(libraries: tuple[str, ...]) -> Mapping[str, str]:
+    return {library: version(library) for library in libraries}
