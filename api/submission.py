@@ -12,12 +12,12 @@ from api.services import services
 from intake.input_images import InputImages, MaskMeaning
 from intake.new_jobs import new_job
 from shared.answers import Position
-from shared.catalog import Mode
 from shared.credits import credits_of
 from shared.errors import RendermillError
 from shared.ids import new_id
 from shared.jobs import Job
 from shared.limits import Refused
+from shared.models import Mode
 from shared.requests import mode_of, resolve
 from shared.views import input_of
 

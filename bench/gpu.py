@@ -32,7 +32,8 @@ from bench.farm_throughput import ThroughputError, images_per_second_through_far
 from bench.workloads import Workload
 from client.errors import ClientError
 from farm.errors import FarmError
-from shared.catalog import Catalog, Compile, catalog
+from shared.catalog import Catalog, catalog
+from shared.models import Compile
 from shared.settings import Settings
 from worker.engine import Engine, Rendered, tiny
 

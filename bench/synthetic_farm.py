@@ -13,9 +13,10 @@ from celery import Celery
 from bench.jobs import ACCOUNT, PROMPT
 from bench.processes import Broker, broker, environment, python, running, s3, wait_until
 from farm import parts
-from shared.catalog import Catalog, Model, load_catalog
+from shared.catalog import Catalog, load_catalog
 from shared.ids import new_id
 from shared.jobs import NewJob, Priority
+from shared.models import Model
 from shared.requests import resolve
 from shared.settings import PREFIX
 from shared.storage import Storage

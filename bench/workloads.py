@@ -21,7 +21,8 @@ from diffusers import (
 )
 from safetensors.torch import load_file
 
-from shared.catalog import Catalog, Mode, Model
+from shared.catalog import Catalog
+from shared.models import Mode, Model
 from shared.requests import RenderRequest, resolve
 from worker.engine import Item
 

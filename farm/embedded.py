@@ -23,7 +23,8 @@ from farm.errors import FarmError
 from farm.runner import START_RETRIES, OwnRunner, Process, Runner
 from farm.tinymodels import ensure_tiny_models
 from shared.accounts import Accounts
-from shared.catalog import SYNTHETIC, load_catalog
+from shared.catalog import load_catalog
+from shared.models import SYNTHETIC
 from shared.settings import PREFIX, Settings, read_settings
 
 #: Variables of the client, which servers would refuse as unknown settings.

@@ -14,9 +14,10 @@ from functools import lru_cache
 from operator import attrgetter
 from typing import Any, Self
 
-from shared.catalog import Catalog, GuidanceKind, Mode, Model
+from shared.catalog import Catalog
 from shared.errors import RequestInvalid
 from shared.loras import LoraUse, chosen
+from shared.models import GuidanceKind, Mode, Model
 from shared.wording import plain
 
 #: Seeds are non-negative and fit a signed 64-bit integer, the range of `torch.Generator.manual_seed` that every

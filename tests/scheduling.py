@@ -9,9 +9,9 @@ from typing import Any
 from redis import Redis
 
 from shared.answers import Aftermath
-from shared.catalog import Mode
 from shared.ids import new_id
 from shared.jobs import JobStatus, Lease, NewJob, Priority
+from shared.models import Mode
 from shared.records import Records
 from shared.requests import RenderRequest
 from shared.scheduler import Scheduler

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from shared.catalog import SYNTHETIC, Catalog, Model
+from shared.catalog import Catalog
+from shared.models import SYNTHETIC, Model
 from shared.settings import Settings
 from worker.engine import Item, OnStep, Rendered
 from worker.synthetic import SyntheticEngine

@@ -23,9 +23,10 @@ from itertools import islice
 from redis.exceptions import RedisError
 
 from shared.answers import Aftermath, Claim
-from shared.catalog import Catalog, Model
+from shared.catalog import Catalog
 from shared.errors import JobFailure
 from shared.jobs import Lease, Stage
+from shared.models import Model
 from shared.scheduler import Scheduler
 from shared.waking import Waker
 from worker import metrics

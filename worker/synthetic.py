@@ -13,7 +13,7 @@ from threading import Lock
 
 import PIL.Image
 
-from shared.catalog import Model
+from shared.models import Model
 from worker.engine import Item, OnStep, Rendered
 
 #: Squares along a picture's side. Enough that no two seeds look alike, few enough to be drawn in no time.

@@ -11,9 +11,9 @@ from api.http import json_response
 from api.schemas.model import ModelPageSchema, ModelSchema
 from api.services import Services, services
 from api.spec import Blueprint
-from shared.catalog import GuidanceKind, Mode, Model
 from shared.errors import RendermillError
 from shared.loras import MAX_LORA_SCALE, MAX_LORAS
+from shared.models import GuidanceKind, Mode, Model
 from shared.requests import DEFAULT_QUALITY, DEFAULT_STRENGTH, MAX_IMAGES, MAX_SEED, OUTPUT_FORMATS
 
 models = Blueprint("models", __name__, description="What can be rendered, and how.")

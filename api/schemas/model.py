@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from marshmallow import Schema, fields
 
-from shared.catalog import Mode
+from shared.models import Mode
 
 
 class ModelSchema(Schema):

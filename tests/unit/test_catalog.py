@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.catalog import Catalog, Mode, Model, Size, load_catalog
+from shared.catalog import Catalog, load_catalog
 from shared.errors import RendermillError
+from shared.models import Mode, Model, Size
 from shared.settings import Settings
 
 REQUIRED = [

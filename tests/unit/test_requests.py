@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.catalog import Mode, load_catalog
+from shared.catalog import load_catalog
 from shared.errors import RendermillError, RequestInvalid
+from shared.models import Mode
 from shared.requests import MAX_SEED, RenderRequest, resolve
 from shared.settings import Settings
 

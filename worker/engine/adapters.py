@@ -13,9 +13,9 @@ from collections.abc import Sequence
 
 from diffusers import DiffusionPipeline
 
-from shared.catalog import Model
 from shared.errors import JobFailure
 from shared.loras import Lora, LoraUse
+from shared.models import Model
 from worker.engine.checkpoints import Loader, failures_explained
 
 log = logging.getLogger(__name__)

@@ -21,8 +21,8 @@ from huggingface_hub.constants import HF_HUB_CACHE
 from huggingface_hub.file_download import repo_folder_name
 from safetensors.torch import load_file
 
-from shared.catalog import Model, UNetSource
 from shared.errors import JobFailure
+from shared.models import Model, UNetSource
 from shared.settings import Settings
 from worker.engine.compiling import compile_networks
 from worker.engine.fingerprints import same_network

@@ -13,7 +13,7 @@ import torch
 from diffusers import DiffusionPipeline
 from torch import nn
 
-from shared.catalog import Compile
+from shared.models import Compile
 
 _DENOISERS = ("unet", "transformer")
 

@@ -16,8 +16,9 @@ from typing import Any
 import PIL.Image
 import torch
 
-from shared.catalog import Catalog, Compile, Mode, Model
+from shared.catalog import Catalog
 from shared.errors import JobFailure
+from shared.models import Compile, Mode, Model
 from shared.requests import RenderRequest, resolve
 from shared.settings import Settings
 from worker.engine.adapters import Adapters

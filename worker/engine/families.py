@@ -20,8 +20,8 @@ from diffusers import (
     StableDiffusionXLPipeline,
 )
 
-from shared.catalog import GuidanceKind, Mode, Model
 from shared.errors import JobFailure
+from shared.models import GuidanceKind, Mode, Model
 from shared.requests import RenderRequest
 from worker.engine.items import Item
 from worker.engine.pictures import fitted, fitted_mask

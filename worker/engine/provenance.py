@@ -7,8 +7,8 @@ from functools import cache
 from importlib.metadata import version
 from typing import Any
 
-from shared.catalog import Model
 from shared.loras import LoraUse
+from shared.models import Model
 from worker.engine.checkpoints import Loader
 
 #: Whose arithmetic is in every picture.

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from diffusers import DiffusionPipeline
 
-from shared.catalog import Model
 from shared.errors import JobFailure
+from shared.models import Model
 from worker.engine.checkpoints import Loader
 from worker.engine.families import family_of
 from worker.engine.memory import is_out_of_memory

@@ -12,8 +12,8 @@ from typing import Any
 
 import diffusers
 
-from shared.catalog import Model
 from shared.errors import JobFailure
+from shared.models import Model
 from shared.noise import NoiseSchedulerName
 from shared.requests import RenderRequest
 

@@ -14,8 +14,8 @@ from weakref import WeakKeyDictionary
 import torch
 from diffusers import DiffusionPipeline
 
-from shared.catalog import Model
 from shared.loras import LoraUse
+from shared.models import Model
 from worker import metrics
 
 #: What a prompt becomes: its tokens, shaped (tokens, width), and the whole of it, shaped (width).

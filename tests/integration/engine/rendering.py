@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import PIL.Image
 
-from shared.catalog import Catalog, Mode, load_catalog
+from shared.catalog import Catalog, load_catalog
+from shared.models import Mode
 from shared.requests import RenderRequest, resolve
 from shared.settings import Settings
 from worker.engine import Engine, Item, Rendered

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from shared.catalog import GuidanceKind, Mode
+from shared.models import GuidanceKind, Mode
 from tests.integration.engine.rendering import CATALOG, EVERYTHING, NAMES, item, picture, render, request
 from tests.integration.engine.test_batches import ROUNDING
 from worker.engine import Engine, Item

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from shared.catalog import Mode
+from shared.models import Mode
 from tests.integration.engine.rendering import (
     BASE,
     CATALOG,

@@ -13,7 +13,8 @@ import pytest
 import torch
 from torch import nn
 
-from shared.catalog import Catalog, Compile
+from shared.catalog import Catalog
+from shared.models import Compile
 from shared.settings import Settings
 from tests.integration.engine.rendering import BASE, CATALOG, LIGHTNING, SCHNELL, SIDE, item, picture, render, request
 from worker.engine import Engine

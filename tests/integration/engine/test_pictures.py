@@ -8,8 +8,8 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from shared.catalog import Mode
 from shared.errors import JobFailure
+from shared.models import Mode
 from tests.integration.engine.rendering import (
     BASE,
     EVERYTHING,

@@ -8,8 +8,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from shared.catalog import Mode
 from shared.errors import JobFailure
+from shared.models import Mode
 from shared.noise import NoiseSchedulerName
 from tests.integration.engine.rendering import (
     BASE,

@@ -11,7 +11,7 @@ import pytest
 from diffusers import FluxPipeline, StableDiffusionXLPipeline
 from prometheus_client import REGISTRY
 
-from shared.catalog import Mode
+from shared.models import Mode
 from shared.settings import Settings
 from tests.integration.engine.rendering import (
     BASE,

@@ -9,8 +9,9 @@ from typing import Any, cast
 import PIL.Image
 from redis import Redis
 
-from shared.catalog import Catalog, Model, load_catalog
+from shared.catalog import Catalog, load_catalog
 from shared.jobs import Job, JobStatus, NewJob
+from shared.models import Model
 from shared.records import Records
 from shared.scheduler import Scheduler
 from shared.settings import Settings

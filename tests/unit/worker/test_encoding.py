@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.catalog import Mode
+from shared.models import Mode
 from shared.requests import OUTPUT_FORMATS, RenderRequest
 from tests.scheduling import EFFORT
 from worker.encoding import encode, parameters_text

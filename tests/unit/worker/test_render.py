@@ -11,10 +11,10 @@ import pytest
 from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from shared.catalog import Mode
 from shared.errors import JobFailure, RequestInvalid
 from shared.images import Images
 from shared.jobs import JobStatus, NewJob
+from shared.models import Mode
 from shared.scheduler import Scheduler
 from shared.tickets import WEBHOOK_QUEUE
 from tests.scheduling import MODEL, let_pass, new_job

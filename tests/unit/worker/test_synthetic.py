@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from shared.catalog import Catalog, Model, load_catalog
+from shared.catalog import Catalog, load_catalog
+from shared.models import Model
 from shared.requests import resolve
 from shared.settings import Settings
 from tests.unit.worker.fakes import FakeEngine
