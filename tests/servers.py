@@ -24,7 +24,10 @@ PATIENCE_S = 180.0
 
 
 def wait_until(condition: Callable[[], object], what: str, timeout_s: float = PATIENCE_S) -> None:
-    """Poll `condition` until it holds; fail the test, naming `what` was waited for, when it does not in time."""
+    """Poll `condition` until it holds; fail the test, naming `what` was waited for, when it does not in time.
+
+    A condition that cannot hold any more fails the test itself, and so spares it the wait.
+    """
     deadline = time.monotonic() + timeout_s
     while not condition():
         if time.monotonic() > deadline:
@@ -48,6 +51,11 @@ def running(program: parts.Program, log: Path) -> Iterator[subprocess.Popen[byte
     finally:
         process.kill()
         process.wait()
+
+
+def tail(log: Path, lines: int = 40) -> str:
+    """The last lines of a log, for the message of a failure."""
+    return "\n".join(log.read_text().splitlines()[-lines:])
 
 
 def valkey_answers(url: str) -> bool:

@@ -50,12 +50,18 @@ class Watchdog:
     def __init__(self, patience_s: float, exit_process: Callable[[int], object] = os._exit) -> None:
         self._patience_s = patience_s
         self._exit = exit_process
-        self._neglected_since: float | None = None
+        self._looked_at = time.monotonic()
+        #: For how long work has been seen to wait for this worker; None while none does.
+        self._neglected_s: float | None = None
         self._tickets_taken = 0
 
     def look(self, *, idle: bool, tickets_taken: int, work_waits: bool, device_silent_s: float) -> None:
         """Judge the worker by what it does now. `tickets_taken` counts since its start."""
         now = time.monotonic()
+        # A look that is late says nothing of the time before it: where the whole machine stood still, so did those who
+        # publish tickets and the thread that takes them. So each counts for one beat at most.
+        passed = min(now - self._looked_at, HEARTBEAT_S)
+        self._looked_at = now
         # Between two looks a quick worker may have been busy and idle again.
         neglected = idle and work_waits and tickets_taken == self._tickets_taken
         self._tickets_taken = tickets_taken
@@ -63,12 +69,16 @@ class Watchdog:
             _log.critical("the device has not made a step for %.0f s; exiting", device_silent_s)
             self._exit(EXIT_STUCK)
         elif not neglected:
-            self._neglected_since = None
-        elif self._neglected_since is None:
-            self._neglected_since = now
-        elif now - self._neglected_since > self._patience_s:
-            _log.critical("idle for %.0f s while work waits: no ticket reaches this worker; exiting", self._patience_s)
-            self._exit(EXIT_STUCK)
+            self._neglected_s = None
+        elif self._neglected_s is None:
+            self._neglected_s = 0.0
+        else:
+            self._neglected_s += passed
+            if self._neglected_s > self._patience_s:
+                _log.critical(
+                    "idle for %.0f s while work waits: no ticket reaches this worker; exiting", self._neglected_s
+                )
+                self._exit(EXIT_STUCK)
 
 
 class Heartbeat:

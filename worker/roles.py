@@ -15,6 +15,7 @@ import socket
 from collections.abc import Callable, Sequence
 
 from celery.signals import worker_shutting_down
+from redis import Redis
 from redis.exceptions import RedisError
 
 from shared import egress
@@ -70,15 +71,17 @@ class RenderRole:
         self._preloaded = False
         self._workers = Workers(redis)
         self._engine = engine_for([catalog().models[id_] for id_ in self._served], catalog(), config)
-        self._scheduler = _scheduler(config)
+        # A beat asks by one connection: where all of them are half open, it waits for one answer in vain, not for two.
+        self._queues = _scheduler(config, redis)
+        scheduler = _scheduler(config, connect(config.redis_url))
         waker = build_waker(redis, celery_app.send_ticket)
-        self._keeper = LeaseKeeper(_scheduler(config), waker)
-        outcomes = Outcomes(self._scheduler, self._keeper, Litter(redis), waker)
+        self._keeper = LeaseKeeper(_scheduler(config, connect(config.redis_url)), waker)
+        outcomes = Outcomes(scheduler, self._keeper, Litter(redis), waker)
         self._renderer = Renderer(
             self._id,
             engine=self._engine,
             catalog=catalog(),
-            scheduler=self._scheduler,
+            scheduler=scheduler,
             keeper=self._keeper,
             outcomes=outcomes,
             store=Store(Storage(config), outcomes),
@@ -136,7 +139,7 @@ class RenderRole:
                 resident=self._engine.resident,
             )
         )
-        queued = self._scheduler.queued()
+        queued = self._queues.queued()
         self._watchdog.look(
             idle=state == "idle",
             tickets_taken=self._renderer.tickets_taken,
@@ -150,7 +153,7 @@ class UpkeepRole:
 
     def __init__(self, config: Settings) -> None:
         redis = connect(config.redis_url)
-        scheduler = _scheduler(config)
+        scheduler = _scheduler(config, connect(config.redis_url))
         deliveries = Deliveries(redis)
         self._sender = WebhookSender(
             deliveries=deliveries,
@@ -190,10 +193,9 @@ class UpkeepRole:
         self._batches.draining = True
 
 
-def _scheduler(config: Settings) -> Scheduler:
-    """A scheduler with a connection pool of its own."""
+def _scheduler(config: Settings, redis: Redis) -> Scheduler:
     return Scheduler(
-        connect(config.redis_url),
+        redis,
         lease_s=config.lease_s,
         max_attempts=config.max_attempts,
         retry_delay_s=config.retry_delay_s,

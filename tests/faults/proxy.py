@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+from contextlib import suppress
 from typing import Self
 
 
@@ -23,8 +24,8 @@ class Proxy:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._listener.close()
-        for one in self._sockets:
+        for one in (self._listener, *self._sockets):
+            _hang_up(one)
             one.close()
 
     def freeze(self) -> None:
@@ -36,10 +37,11 @@ class Proxy:
         while True:
             try:
                 client, _ = self._listener.accept()
+            except OSError:
+                return
+            try:
                 server = socket.create_connection(("127.0.0.1", self._target))
             except OSError:
-                if self._listener.fileno() < 0:
-                    return
                 client.close()  # the target is down: so is whoever connects through here
                 continue
             self._sockets += [client, server]
@@ -58,4 +60,10 @@ def _forward(source: socket.socket, sink: socket.socket, frozen: threading.Event
             sink.shutdown(socket.SHUT_WR)
     except OSError:
         if not frozen.is_set():
-            sink.close()
+            _hang_up(sink)
+
+
+def _hang_up(one: socket.socket) -> None:
+    """End a connection for those who wait on it as well: closing its socket alone would leave them, and it, as is."""
+    with suppress(OSError):
+        one.shutdown(socket.SHUT_RDWR)

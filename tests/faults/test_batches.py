@@ -13,8 +13,7 @@ import pytest
 from shared.batches import Batch, Batches, job_id
 from shared.files import file_key
 from shared.settings import Settings
-from tests.servers import wait_until
-from tests.worker_farm import ACCOUNT, MODEL, WorkerFarm, batch_line, end, worker_farm
+from tests.worker_farm import ACCOUNT, MODEL, WorkerFarm, batch_line, worker_farm
 
 LINES = 50_000
 #: One line in so many is no request.
@@ -42,11 +41,11 @@ def test_a_batch_whose_worker_is_killed_three_times_has_each_job_once(farm: Work
 
     for line in (5_000, 15_000, 30_000):
         upkeep = farm.start("upkeep")
-        wait_until(partial(has_passed, line), "lines are read", 60)
-        end(upkeep, signal.SIGKILL, 10)
+        farm.wait_until(partial(has_passed, line), "lines are read")
+        farm.end(upkeep, signal.SIGKILL)
         assert not batch().ingested, "it was killed in the middle"
     farm.start("upkeep")
-    wait_until(lambda: batch().ingested, "all lines are read", 60)
+    farm.wait_until(lambda: batch().ingested, "all lines are read")
 
     refused = LINES // BAD_EVERY
     jobs = LINES - refused
@@ -60,7 +59,7 @@ def test_a_batch_whose_worker_is_killed_three_times_has_each_job_once(farm: Work
         farm.scheduler.release(lease)
 
     batches.cancel(batch_id, ACCOUNT)
-    wait_until(lambda: batch().status == "cancelled", "the batch is cancelled", 60)
+    farm.wait_until(lambda: batch().status == "cancelled", "the batch is cancelled")
     error_file = batch().error_file
     assert error_file is not None
     entries = [json.loads(text) for text in farm.storage.get(file_key(error_file)).splitlines()]

@@ -10,7 +10,6 @@ from shared.catalog import load_catalog
 from shared.limits import AccountLimits
 from shared.requests import resolve
 from shared.settings import Settings
-from tests.servers import wait_until
 from tests.worker_farm import MODEL, batch_line, worker_farm
 
 LINES = 4
@@ -41,7 +40,7 @@ def test_a_batch_that_waits_for_room_or_credits_goes_on_by_itself(
             return batches.get(batch_id).open
 
         farm.start("upkeep", {"CATALOG": str(catalog)})
-        wait_until(lambda: farm.log("upkeep").count("waits:") >= 4, "the batches have been looked at again")
+        farm.wait_until(lambda: farm.log("upkeep").count("waits:") >= 4, "the batches have been looked at again")
         assert (accepted(full), accepted(poor)) == (ACCEPTED, ACCEPTED)
         assert [(batches.get(id_).view()["held_up"] or {}).get("code") for id_ in (full, poor)] == [
             "queue_full_account",
@@ -51,7 +50,7 @@ def test_a_batch_that_waits_for_room_or_credits_goes_on_by_itself(
         for line in range(1, ACCEPTED + 1):
             farm.scheduler.cancel(job_id(full, line), "full")
         limits.top_up("poor", (LINES - ACCEPTED) * price)
-        wait_until(lambda: all(batches.get(id_).ingested for id_ in (full, poor)), "both batches are ingested")
+        farm.wait_until(lambda: all(batches.get(id_).ingested for id_ in (full, poor)), "both batches are ingested")
         assert (accepted(full), accepted(poor)) == (LINES - ACCEPTED, LINES)
         assert limits.balance("poor").available == 0
         assert all(batches.get(id_).view()["held_up"] is None for id_ in (full, poor))

@@ -14,8 +14,7 @@ from redis import Redis
 
 from shared.images import Images
 from shared.settings import Settings
-from tests.servers import wait_until
-from tests.worker_farm import ACCOUNT, MODEL, WorkerFarm, end, worker_farm
+from tests.worker_farm import ACCOUNT, MODEL, WorkerFarm, worker_farm
 
 #: About three seconds of rendering on two slow cores.
 LONG = 60
@@ -51,7 +50,7 @@ def test_pictures_of_every_format_are_stored_as_their_records_say(farm: Farm) ->
 
 def test_lost_tickets_are_healed(farm: Farm) -> None:
     ids = farm.accept(20, steps=4)
-    wait_until(lambda: farm.jobs(ids)[0].status != "queued", "the first batch is claimed")
+    farm.wait_until(lambda: farm.jobs(ids)[0].status != "queued", "the first batch is claimed")
     for _ in range(20):
         farm.redis.delete(f"render.{MODEL}", "webhooks")
     farm.wait_finished(ids)
@@ -59,8 +58,7 @@ def test_lost_tickets_are_healed(farm: Farm) -> None:
 
 
 def test_a_job_called_off_stops_in_the_middle_and_its_worker_goes_on(farm: Farm) -> None:
-    (called_off,) = farm.accept(1, steps=100)
-    farm.wait_for_progress(called_off)
+    called_off = farm.begin(100)
     farm.scheduler.cancel(called_off, ACCOUNT)
     farm.wait_finished([called_off])
     job = farm.jobs([called_off])[0]
@@ -72,10 +70,9 @@ def test_a_job_called_off_stops_in_the_middle_and_its_worker_goes_on(farm: Farm)
 
 
 def test_told_to_go_the_worker_finishes_its_job_claims_no_other_and_leaves(farm: Farm) -> None:
-    (begun,) = farm.accept(1, steps=LONG)
-    farm.wait_for_progress(begun)
+    begun = farm.begin(LONG)
     (waiting,) = farm.accept(1)
-    assert end(farm.render, signal.SIGTERM, 30) == 0
+    assert farm.end(farm.render, signal.SIGTERM) == 0
     farm.wait_finished([begun])
     farm.check_history([begun])
     assert farm.jobs([waiting])[0].status == "queued"
@@ -83,5 +80,5 @@ def test_told_to_go_the_worker_finishes_its_job_claims_no_other_and_leaves(farm:
 
 
 def test_an_idle_upkeep_worker_is_gone_within_seconds(farm: Farm) -> None:
-    assert end(farm.upkeep, signal.SIGTERM, 10) == 0
+    assert farm.end(farm.upkeep, signal.SIGTERM) == 0
     assert "Traceback" not in farm.log("upkeep") + farm.log("render")

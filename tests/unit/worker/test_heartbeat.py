@@ -36,6 +36,10 @@ class Guarded:
             self._watchdog.look(idle=idle, tickets_taken=tickets, work_waits=work_waits, device_silent_s=silent_s)
             self._clock.now += 2
 
+    def stand_still(self, seconds: int) -> None:
+        """The whole machine does: nobody looks, and nobody works."""
+        self._clock.now += seconds
+
 
 @pytest.fixture
 def guarded(monkeypatch: pytest.MonkeyPatch) -> Guarded:
@@ -67,6 +71,16 @@ def test_a_worker_that_was_busy_between_two_looks_is_not_idle(guarded: Guarded) 
     assert not guarded.exits
 
 
+def test_a_machine_that_stands_still_is_no_reason_to_exit(guarded: Guarded) -> None:
+    guarded.live(2)
+    for _ in range(3):
+        guarded.stand_still(60)
+        guarded.live(2)
+    assert not guarded.exits
+    guarded.live(60, tickets=1)
+    assert guarded.exits[0] == EXIT_STUCK, "it is counted again from then on"
+
+
 def test_a_worker_whose_device_hangs_exits(guarded: Guarded) -> None:
     guarded.live(20, idle=False, silent_s=1800)
     assert not guarded.exits
@@ -93,7 +107,7 @@ def test_a_beat_that_fails_does_not_end_the_heartbeat(
 
     heart = Heartbeat(beat)
     heart.start()
-    wait_until(lambda: len(beats) > 2, "it beats on", 5)
+    wait_until(lambda: len(beats) > 2, "it beats on")
     heart.stop()
     assert is_alive()
     counted = len(beats)
