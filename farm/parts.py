@@ -6,7 +6,9 @@ command line, where every user of the machine could read them.
 
 from __future__ import annotations
 
+import errno
 import json
+import random
 import shutil
 import socket
 import sys
@@ -22,6 +24,10 @@ from shared.settings import PREFIX
 S3_ACCESS_KEY = "rendermill"
 S3_REGION = "us-east-1"
 LOOPBACK = "127.0.0.1"
+#: Where `free_port` looks: below the ports that systems give to outgoing connections, one of which would otherwise take
+#: the place of a server that is not there yet, or that is being started again. A client that tries again and again to
+#: reach such a server can even be connected with itself.
+_PORTS = range(20_000, 32_768)
 #: What `free_port` has given away: such a port stays free until its server listens there.
 _given_away: set[int] = set()
 NOT_INSTALLED = "{} is not installed, of which an embedded farm is made: pip install 'rendermill[embedded]'."
@@ -52,12 +58,18 @@ class Program:
 
 def free_port(host: str = LOOPBACK) -> int:
     """A port of `host` that is free at the moment; this process is given none of them twice."""
-    while True:
-        with socket.create_server((host, 0), family=address_family(host)) as probe:
-            port: int = probe.getsockname()[1]
-        if port not in _given_away:
-            _given_away.add(port)
-            return port
+    for port in random.sample(_PORTS, len(_PORTS)):
+        if port in _given_away:
+            continue
+        try:
+            socket.create_server((host, port), family=address_family(host)).close()
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+            continue
+        _given_away.add(port)
+        return port
+    raise FarmError(f"No port from {_PORTS.start} to {_PORTS.stop - 1} of {host} is free; stop what listens there.")
 
 
 def address_family(host: str) -> socket.AddressFamily:

@@ -17,12 +17,7 @@ from client import Client
 from farm.datadir import DataDir
 from farm.parts import free_port
 from farm.runner import Runner
-from tests.servers import wait_until
-
-#: A start imports torch, next to whatever else the machine does.
-READY_S = 120.0
-#: A render worker may take 15 s, and what it needs ends after it.
-STOP_S = 60.0
+from tests.servers import PATIENCE_S, wait_until
 
 
 class RunningFarm:
@@ -90,7 +85,7 @@ class RunningFarm:
         # The front door's own children answer for a moment longer, and would pass for the new one.
         children = psutil.Process(pid).children(recursive=True)
         os.kill(pid, signal.SIGKILL)
-        psutil.wait_procs(children, timeout=READY_S)
+        psutil.wait_procs(children, timeout=PATIENCE_S)
         wait_until(lambda: self.pid(name) not in (0, pid), f"{name} is started again")
 
     def restart_process(self, name: str) -> None:
@@ -111,7 +106,7 @@ class RunningFarm:
 
     def wait_ready(self) -> None:
         """Wait until it is ready, after something was killed."""
-        wait_until(self.is_ready, "the farm is ready again", READY_S)
+        wait_until(self.is_ready, "the farm is ready again")
 
     def _end(self, signum: signal.Signals) -> int:
         up, self._up = self._up, None
@@ -120,7 +115,7 @@ class RunningFarm:
         with up:
             up.send_signal(signum)
             try:
-                return up.wait(timeout=STOP_S)
+                return up.wait(timeout=PATIENCE_S)
             except subprocess.TimeoutExpired:
                 up.kill()
                 raise

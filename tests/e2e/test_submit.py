@@ -18,7 +18,7 @@ from PIL import Image
 from client.wire import AT_ONCE
 from tests.e2e.counting import CountingProxy
 from tests.running_farm import RunningFarm, hear_ctrl_c
-from tests.servers import wait_until
+from tests.servers import PATIENCE_S, wait_until
 
 LINES = 40
 #: Pictures that are there when the command is hurt.
@@ -136,6 +136,6 @@ def test_a_second_ctrl_c_stops_at_once(farm: RunningFarm, proxy: CountingProxy, 
         while "Ctrl-C again" not in process.stderr.readline():
             pass
         process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=10) == 130
+        assert process.wait(timeout=PATIENCE_S) == 130
     finish(farm, proxy, "resume", str(out))
     check_all_is_here(out, proxy)

@@ -9,6 +9,7 @@ import PIL.Image
 import psutil
 
 from tests.running_farm import running_farm
+from tests.servers import PATIENCE_S
 
 CATALOG = Path(__file__).parents[2] / "examples" / "synthetic.toml"
 
@@ -18,7 +19,7 @@ def test_a_farm_of_synthetic_models_renders_jobs_without_torch(tmp_path: Path) -
         jobs = [client.submit({"model": "synthetic-1", "prompt": "a cat", "seed": seed}) for seed in (1, 2, 1)]
         pictures = []
         for job in jobs:
-            finished = client.wait(job, timeout_s=60)
+            finished = client.wait(job, timeout_s=PATIENCE_S)
             assert finished.status == "succeeded", finished.error
             pictures += [client.download(image) for image in finished.images]
         assert pictures[0] == pictures[2] != pictures[1]

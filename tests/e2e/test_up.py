@@ -13,7 +13,7 @@ import pytest
 
 from client import Client, Job
 from tests.running_farm import RunningFarm
-from tests.servers import wait_until
+from tests.servers import PATIENCE_S, wait_until
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "prompts.jsonl"
 QUICK = {"model": "sdxl-lightning", "width": 256, "height": 256, "prompt": "a paper boat"}
@@ -21,7 +21,7 @@ QUICK = {"model": "sdxl-lightning", "width": 256, "height": 256, "prompt": "a pa
 
 def _renders(farm: RunningFarm) -> Job:
     with farm.client() as api:
-        return api.wait(api.submit(QUICK), timeout_s=120)
+        return api.wait(api.submit(QUICK), timeout_s=PATIENCE_S)
 
 
 def test_the_key_that_it_leaves_opens_the_api_and_is_its_owners_alone(farm: RunningFarm, api: Client) -> None:
@@ -41,7 +41,7 @@ def test_a_second_farm_in_the_same_directory_is_refused(farm: RunningFarm) -> No
         [sys.executable, "-m", "farm", "up", "--port", "0", "--data-dir", str(farm.data_dir)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_S,
         check=False,
     )
     assert second.returncode == 1
@@ -77,7 +77,7 @@ def test_pictures_are_saved_though_the_api_is_restarted_meanwhile(farm: RunningF
         results = out / "results.jsonl"
         wait_until(lambda: results.exists() and results.read_text(), "the first picture")
         farm.restart_process("api")
-        assert submit.wait(timeout=120) == 0
+        assert submit.wait(timeout=PATIENCE_S) == 0
     rows = [json.loads(line) for line in results.read_text().splitlines()]
     assert [(row["line"], row["status"]) for row in rows] == [(number, "succeeded") for number in range(1, 61)]
     assert len({row["job"] for row in rows}) == 60

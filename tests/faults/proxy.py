@@ -17,13 +17,17 @@ class Proxy:
         #: One for each generation of connections; set when its connections hang.
         self._frozen = threading.Event()
         self._sockets: list[socket.socket] = []
+        self._thread = threading.Thread(target=self._accept, daemon=True)
         self.port: int = self._listener.getsockname()[1]
 
     def __enter__(self) -> Self:
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        _hang_up(self._listener)
+        # What it was about to accept is among the connections then, and does not outlive the others.
+        self._thread.join()
         for one in (self._listener, *self._sockets):
             _hang_up(one)
             one.close()

@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from farm.bound import PARENT
-from tests.servers import wait_until
+from tests.servers import PATIENCE_S, wait_until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child of its parent's death")
 
@@ -43,7 +43,7 @@ def test_a_bound_command_is_killed_when_its_parent_is_killed() -> None:
     parent, child = _start_parent_of([sys.executable, "-m", "farm.bound", "SIGKILL", *SLEEP])
     parent.kill()
     parent.wait()
-    wait_until(lambda: _is_gone(child), "the child dies", timeout_s=10)
+    wait_until(lambda: _is_gone(child), "the child dies")
 
 
 def test_a_command_that_is_not_bound_outlives_its_parent() -> None:
@@ -60,13 +60,13 @@ def test_death_goes_down_a_chain_of_bound_commands() -> None:
     (child,) = psutil.Process(middle).children()
     parent.kill()
     parent.wait()
-    wait_until(lambda: _is_gone(middle) and _is_gone(child.pid), "both die", timeout_s=10)
+    wait_until(lambda: _is_gone(middle) and _is_gone(child.pid), "both die")
 
 
 def test_a_command_whose_parent_died_before_it_was_bound_does_not_start() -> None:
     another = {**os.environ, PARENT: "1"}
     command = [sys.executable, "-m", "farm.bound", "SIGKILL", *SLEEP]
-    run = subprocess.run(command, env=another, capture_output=True, text=True, check=False, timeout=10)
+    run = subprocess.run(command, env=another, capture_output=True, text=True, check=False, timeout=PATIENCE_S)
     assert run.returncode != 0
     assert "is gone" in run.stderr
     assert "up" not in run.stdout

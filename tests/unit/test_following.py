@@ -15,7 +15,7 @@ from shared.events import Events
 from shared.jobs import JobStatus, Stage
 from shared.scheduler import Scheduler
 from tests.scheduling import claim_one, complete, enqueue, new_scheduler
-from tests.servers import wait_until
+from tests.servers import PATIENCE_S, wait_until
 
 
 @pytest.fixture
@@ -70,17 +70,15 @@ def test_a_stream_does_not_grow_with_a_jobs_reports(redis: Redis, scheduler: Sch
 def test_a_follower_is_woken_long_before_it_would_look_for_itself(
     redis: Redis, scheduler: Scheduler, events: Events, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shared.events.POLL_S", 20.0)
+    monkeypatch.setattr("shared.events.POLL_S", 600.0)
     job = enqueue(scheduler)
     with ThreadPoolExecutor() as pool:
-        followed = pool.submit(lambda: [event for event in events.follow(job.id, "0", 60) if event])
-        waited = pool.submit(events.wait_until_finished, job.id, 60)
+        followed = pool.submit(lambda: [event for event in events.follow(job.id, "0", 600) if event])
+        waited = pool.submit(events.wait_until_finished, job.id, 600)
         wait_until(lambda: subscribers(redis), "the listener has subscribed")
-        began = time.monotonic()
         complete(scheduler, claim_one(scheduler))
-        assert [event.status for event in followed.result(20)] == [JobStatus.RUNNING, JobStatus.SUCCEEDED]
-        assert waited.result(20)
-        assert time.monotonic() - began < 15
+        assert [event.status for event in followed.result(PATIENCE_S)] == [JobStatus.RUNNING, JobStatus.SUCCEEDED]
+        assert waited.result(PATIENCE_S)
         closing = pool.submit(events.close)
         wait_until(lambda: redis.publish("rm:wake", "nobody") >= 0 and closing.done(), "the listener has ended")
 
@@ -96,8 +94,8 @@ def test_a_lost_message_costs_a_poll_and_nothing_else(
         followed = pool.submit(lambda: [event for event in deaf.follow(job.id, "0", 60) if event])
         waited = pool.submit(deaf.wait_until_finished, job.id, 60)
         complete(scheduler, claim_one(scheduler))
-        assert followed.result(20)[-1].status is JobStatus.SUCCEEDED
-        assert waited.result(20)
+        assert followed.result(PATIENCE_S)[-1].status is JobStatus.SUCCEEDED
+        assert waited.result(PATIENCE_S)
 
 
 def test_the_listener_comes_back_when_its_connection_is_cut(valkey: Redis) -> None:
@@ -109,7 +107,7 @@ def test_the_listener_comes_back_when_its_connection_is_cut(valkey: Redis) -> No
         valkey.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
         wait_until(lambda: subscribers(valkey), "the listener has subscribed again")
         complete(scheduler, claim_one(scheduler))
-        assert waited.result(20)
+        assert waited.result(PATIENCE_S)
     events.close()
 
 

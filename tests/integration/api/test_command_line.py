@@ -33,7 +33,7 @@ from shared.views import Views
 from shared.waking import build_waker
 from tests.background import working_on
 from tests.integration.api.conftest import Farm, serving
-from tests.servers import wait_until
+from tests.servers import PATIENCE_S, wait_until
 from worker.batching import batch_worker
 from worker.lanes import Lanes
 from worker.webhooks import WebhookSender
@@ -81,7 +81,7 @@ def run(farm: Farm, *arguments: str, **more: str) -> subprocess.CompletedProcess
         env=environment(farm, more),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_S,
         cwd=ROOT,
     )
 
@@ -124,7 +124,7 @@ def test_jobs_and_batches_are_cancelled_with_one_command(farm: Farm, client: Cli
 
 
 def test_the_account_tells_what_was_used(farm: Farm, client: Client) -> None:
-    client.wait(client.submit(body("a fox")), timeout_s=30)
+    client.wait(client.submit(body("a fox")), timeout_s=PATIENCE_S)
     found = json.loads(run(farm, "account", "--days", "1", "--json").stdout)
     assert found["id"] == "alice"
     assert sum(day["images"] for day in found["usage"]) >= 1
@@ -249,11 +249,11 @@ def test_deliveries_are_listed_and_sent_again(farm: Farm, client: Client) -> Non
     received: list[tuple[dict[str, str], bytes]] = []
     with program(received) as url:
         job = client.submit({**body("a fox"), "webhook_url": url})
-        wait_until(lambda: received, "the webhook is there", 30)
+        wait_until(lambda: received, "the webhook is there")
         id_ = received[0][0]["webhook-id"]
-        wait_until(lambda: f"{id_}\tdelivered" in run(farm, "webhooks", "deliveries").stdout, "it is in the log", 30)
+        wait_until(lambda: f"{id_}\tdelivered" in run(farm, "webhooks", "deliveries").stdout, "it is in the log")
         assert run(farm, "webhooks", "redeliver", id_).returncode == ExitCode.OK
-        wait_until(lambda: len(received) == 2, "it is there again", 30)
+        wait_until(lambda: len(received) == 2, "it is there again")
     assert received[1][0]["webhook-id"] == id_
     assert json.loads(received[1][1])["data"]["id"] == job.id
 
@@ -276,7 +276,7 @@ def completed(farm: Farm, shell: str, line: str) -> list[str]:
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_names_and_ids_are_completed(farm: Farm, client: Client, shell: str) -> None:
-    job = client.wait(client.submit(body("a fox")), timeout_s=30)
+    job = client.wait(client.submit(body("a fox")), timeout_s=PATIENCE_S)
     assert any("sdxl-lightning" in line for line in completed(farm, shell, "rendermill models show sdxl"))
     assert any(job.id in line for line in completed(farm, shell, f"rendermill show {job.id[:10]}"))
     assert not any(job.id in line for line in completed(farm, shell, "rendermill cancel job_")), "it has ended"
@@ -298,7 +298,7 @@ def test_what_is_installed_completes_in_a_real_bash(farm: Farm, tmp_path: Path) 
             env=environment(farm, found),
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=PATIENCE_S,
             cwd=ROOT,
         )
         assert done.returncode == 0, done.stderr

@@ -41,7 +41,7 @@ def lines(count: int, **body: object) -> bytes:
 
 def finished(sdk: OpenAI, batch: Batch) -> Batch:
     ends = ("completed", "failed", "expired", "cancelled")
-    wait_until(lambda: sdk.batches.retrieve(batch.id).status in ends, "the batch is finished", 60)
+    wait_until(lambda: sdk.batches.retrieve(batch.id).status in ends, "the batch is finished")
     return sdk.batches.retrieve(batch.id)
 
 
@@ -82,7 +82,7 @@ def test_a_batch_is_cancelled(sdk: OpenAI, live: Farm) -> None:
         return bool(jobs["data"])
 
     # One whose jobs all wait still would be over at once, and its file free.
-    wait_until(running, "a job that never ends is running", 60)
+    wait_until(running, "a job that never ends is running")
     assert sdk.batches.cancel(batch.id).status == "cancelling"
     with pytest.raises(openai.ConflictError):
         sdk.files.delete(file.id)

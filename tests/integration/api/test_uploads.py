@@ -23,7 +23,7 @@ TAIL = b'\r\n--x\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nbatch\
 def _nothing_is_left(farm: Farm, http: httpx.Client) -> Iterator[None]:
     """After a test there is no file, neither in a list nor in S3."""
     yield
-    wait_until(lambda: not farm.storage.keys("files/"), "nothing is left in S3", 20)
+    wait_until(lambda: not farm.storage.keys("files/"), "nothing is left in S3")
     assert http.get("/v1/files").json()["data"] == []
 
 

@@ -16,6 +16,7 @@ from shared import egress
 from shared.egress import Networks
 from shared.redis_client import connect
 from tests.sending import Sending
+from tests.servers import PATIENCE_S
 
 LOOPBACK: Networks = (ipaddress.ip_network("127.0.0.0/8"),)
 TIMEOUT_S = 0.5
@@ -112,7 +113,7 @@ def test_however_a_receiver_behaves_one_attempt_is_recorded_in_time(
         sending.sender.send_due()
     (attempt,) = sending.attempts(job_id)
     assert attempt["result"] == result
-    assert attempt["seconds"] < 10 * TIMEOUT_S
+    assert attempt["seconds"] < 20, "the one that drips would take almost a minute"
 
 
 def test_an_address_that_is_not_public_is_not_reached(redis: Redis) -> None:
@@ -138,7 +139,7 @@ def test_hundreds_of_webhooks_to_a_dead_receiver_do_not_hold_up_another_account(
         for sender in senders:
             sender.start()
         for sender in senders:
-            sender.join(30)
+            sender.join(PATIENCE_S)
     assert {sending.delivery(id_).status for id_ in to_quick} == {"delivered"}
     tried = [id_ for id_ in to_dead if sending.attempts(id_)]
     assert 4 <= len(tried) < 20, "the others were put off, without an attempt"
@@ -153,5 +154,5 @@ def test_many_senders_at_once_send_each_webhook_once(redis: Redis) -> None:
         for sender in senders:
             sender.start()
         for sender in senders:
-            sender.join(30)
+            sender.join(PATIENCE_S)
     assert [len(sending.attempts(id_)) for id_ in ids] == [1] * 60

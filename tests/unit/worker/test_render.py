@@ -18,7 +18,7 @@ from shared.models import Mode
 from shared.scheduler import Scheduler
 from shared.tickets import WEBHOOK_QUEUE
 from tests.scheduling import MODEL, let_pass, new_job
-from tests.servers import wait_until
+from tests.servers import PATIENCE_S, wait_until
 from tests.unit.worker.fakes import PROVENANCE, STEPS, Failing, RenderWorker
 
 ALWAYS = float("inf")
@@ -232,10 +232,10 @@ def test_no_job_is_claimed_until_storage_is_back(worker: RenderWorker) -> None:
     ticket = threading.Thread(target=worker.work)
     ticket.start()
     calls = worker.storage.calls
-    wait_until(lambda: worker.storage.calls > calls + 2, "storage is asked again", 5)
+    wait_until(lambda: worker.storage.calls > calls + 2, "storage is asked again")
     assert worker.status(second) == "queued"
     worker.storage.away = 0
-    ticket.join(5)
+    ticket.join(PATIENCE_S)
     assert worker.status(second) == "succeeded"
 
 
@@ -248,7 +248,7 @@ def test_a_worker_that_waits_for_storage_can_be_told_to_go(worker: RenderWorker)
     ticket = threading.Thread(target=worker.work)
     ticket.start()
     worker.renderer.draining = True
-    ticket.join(5)
+    ticket.join(PATIENCE_S)
     assert not ticket.is_alive()
     assert worker.status(ids[0]) == "queued"
 

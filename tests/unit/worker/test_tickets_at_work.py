@@ -79,7 +79,7 @@ def test_a_job_that_is_called_off_lets_its_accounts_next_one_in_and_its_webhook_
     worker.engine.at_step = call_off
     worker.work()
     assert [worker.status(id_) for id_ in ids] == ["canceled", "queued"]
-    wait_until(lambda: len(worker.sent) == 2, "the keeper has a thread of its own for tickets", 5)
+    wait_until(lambda: len(worker.sent) == 2, "the keeper has a thread of its own for tickets")
     assert worker.sent == [WEBHOOK_QUEUE, f"render.{MODEL}"]
 
 

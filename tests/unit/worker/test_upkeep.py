@@ -132,4 +132,4 @@ def test_a_duty_that_fails_is_done_again(monkeypatch: pytest.MonkeyPatch, error:
             enough.wait()
 
     Duty("testing", do, 0.01).start()
-    wait_until(lambda: len(done) > 3, "it is done again and again", 5)
+    wait_until(lambda: len(done) > 3, "it is done again and again")
