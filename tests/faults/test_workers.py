@@ -127,9 +127,17 @@ def test_the_work_of_a_worker_on_half_open_connections_is_done(servers: Farm) ->
     worker = farm.start_render(LEASE_S="1", WATCHDOG_S="1")
     farm.proxy.freeze()
     ids = farm.accept(3)
-    assert farm.wait_for_end(worker) == EXIT_STUCK
-    assert "no ticket reaches this worker" in farm.log("render")
-    farm.ensure_whole()  # as what supervises workers does
+    # Celery may be the first to notice; then the worker goes on. Else it exits, and is started again as its supervisor
+    # would.
+    wait_until(
+        lambda: farm.has_ended(worker) or all(job.status.is_terminal for job in farm.jobs(ids)), "the hang is noticed"
+    )
+    if farm.has_ended(worker):
+        assert worker.returncode == EXIT_STUCK
+        assert "no ticket reaches this worker" in farm.log("render")
+    else:
+        farm.end(worker, signal.SIGTERM)
+    farm.ensure_whole()
     farm.wait_finished(ids)
     farm.check_history(ids)
 
