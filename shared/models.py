@@ -20,7 +20,7 @@ SYNTHETIC = "synthetic"
 #: A synthetic batch that took longer would look like a device that hangs.
 _MAX_BATCH_S = 600.0
 #: Keys of an entry that say what to load, and so those which a synthetic model cannot have.
-_WEIGHTS_KEYS = frozenset({"source", "revision", "dtype", "compile", "scheduler", "unet", "max_prompt_tokens"})
+_WEIGHTS_KEYS = frozenset({"source", "revision", "dtype", "compile", "scheduler", "unet", "vae", "max_prompt_tokens"})
 #: Credits for a megapixel and step; the largest job of all then costs less than what Redis's scripts count exactly.
 _MAX_PRICE = 1000
 
@@ -111,6 +111,14 @@ class UNetSource:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class VAESource:
+    """An autoencoder that replaces the one of the model's folder: one whose values stay within the model's dtype."""
+
+    source: str
+    revision: str = "main"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Synthetic:
     """How a synthetic model passes its time."""
 
@@ -153,6 +161,7 @@ class Model:
     #: Tokens of the T5 encoder, where the family has one.
     max_prompt_tokens: int = 256
     unet: UNetSource | None = None
+    vae: VAESource | None = None
     #: The adapters that requests may lay over it: those of the `[[lora]]` tables that name the model.
     loras: tuple[Lora, ...] = ()
 
@@ -216,6 +225,7 @@ def _wrong_keys(table: Mapping[str, Any], model: type[Model]) -> str:
 _FAMILY_TABLES: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {
     "scheduler": NoiseScheduler.from_table,
     "unet": lambda table: UNetSource(**table),
+    "vae": lambda table: VAESource(**table),
     "synthetic": lambda table: Synthetic(**table),
 }
 

@@ -54,6 +54,17 @@ class Settings:
     )
     models: str = _setting("", "Comma-separated catalog ids or aliases this worker serves; empty for all.")
     preload: str = _setting("", "Comma-separated catalog ids or aliases a worker loads before it takes work.")
+    device_weights: float = _setting(
+        0.8,
+        "Memory of a worker's device for the weights of its models: up to 1 a share of all there is, above 1 bytes. "
+        "The rest is left to the pictures in the making. A model that takes more by itself is loaded all the same.",
+    )
+    host_weights: float = _setting(
+        0.25,
+        "Host memory, pinned, for the weights of models that gave way on a worker's device: up to 1 a share of the "
+        "machine's or the container's, above 1 bytes. Each worker takes its own. 0 keeps none: they are read from disk "
+        "again.",
+    )
     text_cache_bytes: int = _setting(
         256 * 2**20,
         "Memory of a worker's device for what the text encoders made of earlier prompts: 0.3 MB a prompt of SDXL, 2 MB "
@@ -124,6 +135,8 @@ class Settings:
     log_level: str = _setting("INFO", "Level of the log, which goes to standard error.")
 
     def __post_init__(self) -> None:
+        if self.device_weights < 0 or self.host_weights < 0:
+            raise ValueError("RENDERMILL_DEVICE_WEIGHTS and RENDERMILL_HOST_WEIGHTS must not be negative")
         if self.lease_s <= 0 or self.max_attempts < 1:
             raise ValueError("RENDERMILL_LEASE_S must be positive and RENDERMILL_MAX_ATTEMPTS at least 1")
         if self.watchdog_s < self.lease_s:

@@ -12,6 +12,20 @@ RENDER_SECONDS = Histogram(
     "rendermill_render_seconds", "Device seconds of one batch.", ["model"], buckets=_STAGE_BUCKETS
 )
 BATCH_IMAGES = Histogram("rendermill_batch_images", "Images in one batch.", ["model"], buckets=(1, 2, 4, 8, 16, 32, 64))
+MODEL_LOAD_SECONDS = Histogram(
+    "rendermill_model_load_seconds",
+    "Bringing a model to the device, by where its weights came from.",
+    ["model", "source"],
+    buckets=_STAGE_BUCKETS,
+)
+MODEL_EVICTIONS = Counter(
+    "rendermill_model_evictions_total",
+    "Models that gave way on the device, by where their weights went.",
+    ["model", "to"],
+)
+WEIGHTS_BYTES = Gauge(
+    "rendermill_weights_bytes", "Bytes that the weights of models take, by where they are.", ["place"]
+)
 TEXTS = Counter(
     "rendermill_texts_total", "Prompts that batches needed encoded, and whether they were known.", ["model", "result"]
 )

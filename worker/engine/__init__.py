@@ -2,11 +2,16 @@
 
     items.py          what goes in and what comes out
     engine.py         batches, seeds, progress, interruption, memory
-    residency.py      which models are loaded, and what they share
+    residency.py      which models are on the device and which gave way, and what they share
+    eviction.py       which model gives way
+    weights.py        the weights of a network, on the device or in host memory
     compiling.py      torch.compile, where the catalog asks for it
     fingerprints.py   which networks are the same
-    memory.py         devices that are full, and devices that are broken
+    memory.py         how much there is; devices that are full, and devices that are broken
+    savings.py        what a lane gives up where memory is short
     checkpoints.py    finding and loading weights
+    safetensors_files.py
+                      reading weights straight to the device
     adapters.py       LoRA adapters, attached and switched
     families.py       what each family's pipelines take
     texts.py          what the text encoders make of prompts, and the cache of it

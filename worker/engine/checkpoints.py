@@ -6,7 +6,7 @@ settings forbid it. Whatever goes wrong becomes JobFailure `model_unavailable` w
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,14 +19,14 @@ import transformers
 from diffusers import DiffusionPipeline
 from huggingface_hub.constants import HF_HUB_CACHE
 from huggingface_hub.file_download import repo_folder_name
-from safetensors.torch import load_file
 
 from shared.errors import JobFailure
-from shared.models import Model, UNetSource
+from shared.models import Model, UNetSource, VAESource
 from shared.settings import Settings
 from worker.engine.compiling import compile_networks
 from worker.engine.fingerprints import same_network
 from worker.engine.memory import is_out_of_memory
+from worker.engine.safetensors_files import count_values, files_of, fill
 
 # Progress bars and notes about truncated prompts belong to somebody at a terminal, not to a worker's log.
 diffusers.utils.logging.set_verbosity_error()
@@ -36,6 +36,8 @@ transformers.utils.logging.disable_progress_bar()
 
 #: What the client of the hub leaves in a folder that it filled: a file for each one fetched, its first line the commit.
 _DOWNLOAD_NOTES = ".cache/huggingface/download/**/*.metadata"
+#: The parts of any family's checkpoint that are networks.
+_NETWORKS = ("text_encoder", "text_encoder_2", "unet", "transformer", "vae")
 #: Networks of convolutions, which are quicker where a pixel's channels lie side by side: on tensor cores as on a CPU.
 _CONVOLUTIONAL = frozenset({"unet", "vae"})
 #: T5's embedding is longer than its vocabulary, by less than this.
@@ -67,30 +69,44 @@ class Loader:
         return {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}[model.dtype]
 
     def pipeline(self, model: Model, cls: type[DiffusionPipeline], shared: Mapping[str, Any]) -> DiffusionPipeline:
-        """The model's pipeline on the device. Components in `shared` are taken as they are instead of loaded."""
+        """The model's pipeline. Parts in `shared` are taken as they are, wherever they lie; the others are loaded.
+
+        They go from their files to the device one tensor after the other, never by way of a copy in host memory.
+        """
         dtype = self.dtype(model)
         with failures_explained(f"The checkpoint of {model.id}", model.source):
             parts = dict(shared)
             if model.unet and "unet" not in parts:
                 parts["unet"] = self._single_file_unet(model, model.unet, dtype)
+            if model.vae and "vae" not in parts:
+                parts["vae"] = self._vae(model.vae, dtype)
             pipeline = cls.from_pretrained(
                 self._folder_or_hub_id(model.source),
                 revision=model.revision,
                 dtype=dtype,
+                device_map=self.device.type,
                 use_safetensors=True,
                 local_files_only=self.settings.models_offline,
                 **parts,
             )
             _check_tokenizers(pipeline.components)
-            pipeline.to(self.device)
-            for name in _CONVOLUTIONAL & pipeline.components.keys():
+            for name in _CONVOLUTIONAL & pipeline.components.keys() - shared.keys():
                 pipeline.components[name].to(memory_format=torch.channels_last)
             compile_networks(pipeline, model.compile, self.settings.compile_cache)
-        if dtype is not torch.float16:
-            # SDXL's VAE overflows in float16 alone, but its pipelines widen it to float32 for every input image
-            # that they encode unless told that it need not be.
+        if dtype is not torch.float16 or model.vae:
+            # SDXL's own VAE overflows in float16 alone, but its pipelines widen it to float32 for every picture that
+            # they encode or decode unless told that it need not be.
             pipeline.vae.register_to_config(force_upcast=False)
         return pipeline
+
+    def weights_bytes(self, model: Model, known: Container[str]) -> int:
+        """Bytes of the model's weights on the device, without the parts in `known`. Files not fetched yet count as 0.
+
+        Raises JobFailure `model_unavailable` for files that are none.
+        """
+        with failures_explained(f"The checkpoint of {model.id}", model.source):
+            files = [file for part in _NETWORKS if part not in known for file in self._part_files(part, model)]
+            return sum(map(count_values, files)) * self.dtype(model).itemsize
 
     def _single_file_unet(self, model: Model, unet: UNetSource, dtype: torch.dtype) -> Any:
         """A UNet of the base model's architecture with the weights of one file, a plain state dict."""
@@ -102,20 +118,43 @@ class Loader:
         )
         with torch.device("meta"):
             network = diffusers.UNet2DConditionModel.from_config(config)
-        weights = load_file(self.file(unet), device=str(self.device))
-        weights = {name: tensor.to(dtype) for name, tensor in weights.items()}
-        network.load_state_dict(weights, assign=True)
+        fill(network, self.file(unet), self.device, dtype)
         network.eval()
         return network
 
+    def _vae(self, vae: VAESource, dtype: torch.dtype) -> Any:
+        return diffusers.AutoencoderKL.from_pretrained(
+            self._folder_or_hub_id(vae.source),
+            revision=vae.revision,
+            torch_dtype=dtype,
+            device_map=self.device.type,
+            use_safetensors=True,
+            local_files_only=self.settings.models_offline,
+        )
+
     def have_same(self, part: str, one: Model, other: Model) -> bool:
         """Whether a network is the same in both models' checkpoints, by the contents of its files."""
-        return same_network(self._local_folder(one) / part, self._local_folder(other) / part)
+        return same_network(self._part_folder(part, one), self._part_folder(part, other))
 
-    def _local_folder(self, model: Model) -> Path:
-        """Where the model's files are, or would be once they have come from the model hub."""
-        cached = Path(HF_HUB_CACHE) / repo_folder_name(repo_id=model.source, repo_type="model") / "snapshots"
-        return self._folder(model.source) or cached / str(self.commit(model.source, model.revision))
+    def _part_folder(self, part: str, model: Model) -> Path:
+        """Where a network's files are, or would be once they have come from the model hub."""
+        if part == "vae" and model.vae:
+            return self._local_folder(model.vae.source, model.vae.revision)
+        return self._local_folder(model.source, model.revision) / part
+
+    def _part_files(self, part: str, model: Model) -> list[Path]:
+        """The files of a network's weights that are here."""
+        if part == "unet" and model.unet:
+            single = self._local_folder(model.unet.source, model.unet.revision) / model.unet.file
+            return [single] if single.is_file() else []
+        return files_of(self._part_folder(part, model))
+
+    def _local_folder(self, source: str, revision: str) -> Path:
+        folder = self._folder(source)
+        if folder is not None:
+            return folder
+        snapshots = Path(HF_HUB_CACHE) / repo_folder_name(repo_id=source, repo_type="model") / "snapshots"
+        return snapshots / str(self.commit(source, revision))
 
     def commit(self, source: str, revision: str) -> str | None:
         """The commit of the model hub that the source's files are of; None for a folder that does not tell."""

@@ -29,6 +29,7 @@ from worker.engine.memory import is_device_lost, is_out_of_memory
 from worker.engine.pictures import pictures_of
 from worker.engine.provenance import provenance
 from worker.engine.residency import Residency
+from worker.engine.savings import Savings
 from worker.engine.texts import TextCache
 
 log = logging.getLogger(__name__)
@@ -46,10 +47,7 @@ class Engine:
         self._adapters = Adapters(self._loader)
         self._texts = TextCache(settings.text_cache_bytes)
         self._lock = Lock()
-        #: By model and lane, the batch size at which memory sufficed, where it did not at the model's own limit.
-        self._sizes_that_fit: dict[tuple[str, str], int] = {}
-        #: Models and lanes whose pictures are decoded one by one, because memory did not suffice for a batch of them.
-        self._sliced: set[tuple[str, str]] = set()
+        self._savings = Savings()
         self._device_lost = False
 
     @property
@@ -59,7 +57,7 @@ class Engine:
 
     @property
     def resident(self) -> list[str]:
-        """The ids of the loaded models."""
+        """The ids of the models on the device."""
         return self._residency.model_ids
 
     @property
@@ -120,44 +118,24 @@ class Engine:
         chunks_done = 0
         room = self._making_room(model, items[0].request)
         while waiting := items[len(images) :]:
-            # By lane, because that is what memory depends on.
-            size = self._sizes_that_fit.get((model.id, waiting[0].request.lane), model.batch_limit)
+            size = self._savings.batch_size(model, waiting[0].request)
             progress = _Progress(on_step, chunks_done, chunks_done + math.ceil(len(waiting) / size))
             chunk = self._render_chunk(model, waiting[:size], progress)
             if chunk is None:
-                self._make_do_with_less(model, waiting[:size], room)
+                self._savings.save_more(model, waiting[0].request, len(waiting[:size]), room)
             else:
                 images += chunk
                 chunks_done += 1
         return images
 
-    def _make_do_with_less(self, model: Model, items: Sequence[Item], room: Iterator[None]) -> None:
-        """After memory ran out: what costs least first. Decoding one by one, then smaller batches, then unloading."""
-        lane = (model.id, items[0].request.lane)
-        if len(items) > 1 and lane not in self._sliced:
-            # The pictures' pixels need more than their latents, and cost nothing more one after the other.
-            self._sliced.add(lane)
-            log.warning("%s: out of memory with %d images at once, decoding them one by one", model.id, len(items))
-            return
-        if len(items) > 1:
-            self._sizes_that_fit[lane] = len(items) // 2
-            log.warning("%s: out of memory with %d images at once, halving", model.id, len(items))
-            return
-        try:
-            next(room)
-        except StopIteration:
-            raise JobFailure(
-                "out_of_memory", "The device ran out of memory for one image. A smaller one needs less."
-            ) from None
-
-    def _making_room(self, model: Model, request: RenderRequest) -> Iterator[None]:
+    def _making_room(self, model: Model, request: RenderRequest) -> Iterator[bool]:
         """Give up what is dispensable, the cheapest first; a step at each turn."""
         if self._texts.clear():
-            yield
+            yield True
         if self._adapters.drop_idle(self._residency.get(model), model, request.loras):
-            yield
+            yield True
         while self._residency.make_room_for(model):
-            yield
+            yield True
 
     def _render_chunk(self, model: Model, items: Sequence[Item], progress: _Progress) -> list[PIL.Image.Image] | None:
         """The pictures of one denoising batch; None where memory ran out."""
@@ -167,7 +145,7 @@ class Engine:
             with torch.inference_mode():
                 family = family_of(model)
                 pipeline = family.view(loaded, model, items[0].request)
-                pipeline.vae.use_slicing = (model.id, items[0].request.lane) in self._sliced
+                self._savings.apply(pipeline.vae, model, items[0].request)
                 output = pipeline(
                     **family.arguments(pipeline, model, items, self._texts),
                     num_inference_steps=items[0].request.num_steps,

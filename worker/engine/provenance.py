@@ -21,8 +21,7 @@ def provenance(loader: Loader, device_name: str, model: Model, loras: Sequence[L
     """The record, for JSON: revisions of the weights by source, device, dtype, versions of the libraries."""
     used = {lora.id for lora in loras}
     sources = {model.source: model.revision}
-    if model.unet:
-        sources[model.unet.source] = model.unet.revision
+    sources |= {part.source: part.revision for part in (model.unet, model.vae) if part}
     sources |= {lora.source: lora.revision for lora in model.loras if lora.id in used}
     libraries = _LIBRARIES + (_ADAPTER_LIBRARIES if used else ())
     return {
