@@ -10,9 +10,8 @@ import httpx
 from redis import Redis
 
 from shared.accounts import Accounts
-from shared.batches import Batches
 from shared.deliveries import Deliveries, Delivery
-from shared.records import Records
+from shared.outbox import Outbox
 from shared.views import Views
 from tests.scheduling import MODEL, complete, new_job, new_scheduler
 from worker.lanes import Lanes
@@ -32,10 +31,10 @@ class Sending:
         self.deliveries = Deliveries(redis)
         self.accounts = Accounts(redis)
         self.scheduler = new_scheduler(redis)
+        self.outbox = Outbox(redis)
         self.sender = WebhookSender(
-            batches=Batches(redis),
+            outbox=self.outbox,
             deliveries=self.deliveries,
-            records=Records(redis),
             accounts=self.accounts,
             views=Views(redis, self.scheduler, "https://farm.example"),
             http=http,

@@ -169,7 +169,7 @@ def test_an_endpoint_is_signed_for_with_its_own_secret(redis: Redis) -> None:
 def test_while_one_sends_no_other_does(redis: Redis) -> None:
     sending = Sending(redis, Receiver(200).client)
     sending.finish()
-    (_,) = sending.deliveries.claim_due(1, 60)
+    assert sending.outbox.claim(60)
     other = Receiver(200)
     Sending(redis, other.client).sender.send_due()
     assert not other.requests
@@ -179,10 +179,11 @@ def test_what_a_sender_that_died_had_in_hand_is_sent_after_its_lease_with_the_sa
     receiver = Receiver(200)
     sending = Sending(redis, receiver.client)
     job_id = sending.finish()
-    (claimed,) = sending.deliveries.claim_due(1, 0.01)
+    claimed = sending.outbox.claim(0.01)
+    assert claimed
     time.sleep(0.02)
     sending.sender.send_due()
-    assert [request.headers["webhook-id"] for request in receiver.requests] == [claimed.id]
+    assert [request.headers["webhook-id"] for request in receiver.requests] == [claimed.delivery.id]
     assert sending.delivery(job_id).status == "delivered"
 
 
@@ -192,7 +193,7 @@ def test_a_sender_that_was_presumed_dead_does_not_undo_the_delivery(redis: Redis
     job_id = sending.finish()
     sending.sender.send_due()
     late = {"at": "2026-01-01T00:00:00.000Z", "result": "timeout"}
-    sending.deliveries.record(sending.delivery(job_id).id, late, status="pending", retry_in_s=5)
+    sending.outbox.record(sending.delivery(job_id).id, late, status="pending", retry_in_s=5)
     assert sending.delivery(job_id).status == "delivered"
     assert sending.due_in_s(job_id) is None
     assert [attempt["result"] for attempt in sending.attempts(job_id)] == ["delivered", "timeout"]
@@ -220,7 +221,8 @@ def test_a_delivery_whose_record_is_gone_is_dropped(redis: Redis) -> None:
 def test_redis_that_goes_away_while_sending_leaves_the_delivery_due(redis: Redis) -> None:
     sending = Sending(redis, Receiver(200).client)
     job_id = sending.finish()
-    sending.sender._records = Failing(sending.sender._records, "get", RedisConnectionError("away"), 1)
+    redis.hdel("rm:account:alice", "webhook_secret")
+    sending.sender._accounts = Failing(sending.accounts, "webhook_secret", RedisConnectionError("away"), 1)
     with pytest.raises(RedisConnectionError):
         sending.sender.send_due()
     assert sending.delivery(job_id).status == "pending"
@@ -234,7 +236,7 @@ def test_what_was_sent_while_redis_went_away_is_recorded_when_it_is_back_and_not
     receiver = Receiver(200)
     sending = Sending(redis, receiver.client)
     job_id = sending.finish()
-    sending.sender._deliveries = Failing(sending.deliveries, "record", RedisConnectionError("away"), 3)
+    sending.sender._outbox = Failing(sending.outbox, "record", RedisConnectionError("away"), 3)
     sending.sender.send_due()
     sending.make_due()
     sending.sender.send_due()
