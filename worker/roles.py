@@ -159,7 +159,7 @@ class UpkeepRole:
             deliveries=deliveries,
             accounts=Accounts(redis),
             views=Views(redis, scheduler, config.public_url),
-            http=egress.client(egress.allowed_networks(config), config.webhook_timeout_s),
+            transport=egress.transport(egress.allowed_networks(config), config.webhook_timeout_s),
             lanes=Lanes(_SLOW_DELIVERIES),
             timeout_s=config.webhook_timeout_s,
             retries_s=config.webhook_retries,

@@ -12,7 +12,7 @@ import logging
 import random
 import time
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -76,7 +76,7 @@ class WebhookSender:
         deliveries: Deliveries,
         accounts: Accounts,
         views: Views,
-        http: httpx.Client,
+        transport: httpx.BaseTransport,
         lanes: Lanes,
         timeout_s: float,
         retries_s: Sequence[float],
@@ -85,7 +85,7 @@ class WebhookSender:
         self._deliveries = deliveries
         self._accounts = accounts
         self._views = views
-        self._http = http
+        self._transport = transport
         self._lanes = lanes
         self._lease_s = timeout_s + _LEASE_MARGIN_S
         self._retries_s = retries_s
@@ -182,7 +182,8 @@ class WebhookSender:
             "webhook-signature": " ".join(Webhook(secret).sign(delivery.id, now, body) for secret in secrets),
         }
         try:
-            with self._http.stream("POST", url, content=body.encode(), headers=headers) as response:
+            request = httpx.Request("POST", url, content=body.encode(), headers=headers)
+            with closing(self._transport.handle_request(request)) as response:
                 if response.is_success:
                     _end_short_answer(response)
                     return _Outcome("delivered", response.status_code)

@@ -50,7 +50,7 @@ def farm(valkey_url: str, s3: Settings) -> Iterator[Farm]:
             deliveries=Deliveries(live.redis),
             accounts=Accounts(live.redis),
             views=Views(live.redis, scheduler, live.url),
-            http=egress.client(egress.allowed_networks(live.settings), 5),
+            transport=egress.transport(egress.allowed_networks(live.settings), 5),
             lanes=Lanes(2),
             timeout_s=5,
             retries_s=(1,),
