@@ -18,7 +18,6 @@ from bench.jobs import new_scheduler
 from bench.measuring import seconds
 from shared.redis_client import connect
 from shared.settings import settings
-from shared.waking import build_waker
 from worker.batching import batch_worker
 
 
@@ -34,7 +33,7 @@ class Took:
 def main() -> None:
     config = settings()
     redis = connect(config.redis_url)
-    worker = batch_worker(config, redis, new_scheduler(redis), build_waker(redis, lambda *_: None))
+    worker = batch_worker(config, redis, new_scheduler(redis))
     idle = psutil.Process().memory_info().rss
     cpu_before = time.process_time()
     wall_s = seconds(worker.work_due)

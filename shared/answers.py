@@ -83,19 +83,6 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
-class WebhooksDue:
-    """Webhooks to be sent now, and the tickets that lie for them."""
-
-    due: int
-    tickets: int
-
-    @classmethod
-    def from_answer(cls, due: str, tickets: str) -> Self | None:
-        """As the scripts tell it; None where there are none."""
-        return cls(int(due), int(tickets)) if int(due) else None
-
-
-@dataclass(frozen=True, slots=True)
 class Aftermath:
     """How a job stands after a verb that may end it, or its attempt, and what that leaves to be done."""
 
@@ -103,8 +90,6 @@ class Aftermath:
     #: Jobs of its model that could be claimed now, and the tickets that lie for them.
     queued: int
     tickets: int
-    #: None where the verb made none.
-    webhooks: WebhooksDue | None
     #: Whether it was the last of its batch, which is due to be finalized.
     ends_batch: bool
     #: Seconds by which it succeeded later than its owner was told at first; None where nobody asked while it waited.
@@ -115,12 +100,11 @@ class Aftermath:
         """As the scripts tell it; None where the lease was lost."""
         if answer[0] == "lost":
             return None
-        status, queued, tickets, due, due_tickets, ends_batch, late_ms = answer
+        status, queued, tickets, ends_batch, late_ms = answer
         return cls(
             status=JobStatus(status),
             queued=int(queued),
             tickets=int(tickets),
-            webhooks=WebhooksDue.from_answer(due, due_tickets),
             ends_batch=bool(int(ends_batch)),
             late_s=int(late_ms) / 1000 if late_ms else None,
         )

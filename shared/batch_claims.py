@@ -17,7 +17,6 @@ from typing import TypeVar
 from redis import Redis
 from redis.exceptions import RedisError
 
-from shared.answers import WebhooksDue
 from shared.batches import BatchStatus
 from shared.errors import RendermillError
 from shared.redis_client import PREFIX, Script
@@ -117,10 +116,8 @@ class BatchClaims:
         fields = [] if held_up is None else ["held_up", json.dumps({"code": held_up.code, "message": held_up.detail})]
         self._hold(claim.id, claim.fence, round(wait_s * 1000), "", *fields)
 
-    def finish(self, claim: BatchClaim, status: BatchStatus, **fields: str) -> WebhooksDue | None:
-        """End the batch; the webhooks that are due, if it has any. Raises BatchLost where another worker has it."""
+    def finish(self, claim: BatchClaim, status: BatchStatus, **fields: str) -> None:
+        """End the batch; its webhooks go out. Raises BatchLost where another worker has it."""
         flat = [text for pair in fields.items() for text in pair]
-        answer = self._finish(claim.id, claim.fence, status, *flat)
-        if answer[0] == "lost":
+        if self._finish(claim.id, claim.fence, status, *flat) == "lost":
             raise BatchLost(claim.id)
-        return WebhooksDue.from_answer(*answer[1:])

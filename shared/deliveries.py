@@ -1,7 +1,8 @@
-"""Webhooks: where they go, what is due, and what became of each.
+"""Webhooks: where they go, and what became of each.
 
 A delivery is made by the script that makes its job terminal, so each exists exactly once; its id is the `webhook-id`
-of every attempt. It is sent at least once: a receiver that sees an id again has had it before.
+of every attempt. It is sent at least once: a receiver that sees an id again has had it before. `shared/outbox.py` is
+the side of those who send.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Self, cast
 
 from redis import Redis
 
@@ -21,7 +22,7 @@ from shared.pages import newest_ids
 from shared.redis_client import PREFIX, Script, now_ms
 
 #: Finished deliveries can be looked at and sent again for this long.
-_KEPT_S = 30 * 86400
+KEPT_S = 30 * 86400
 #: Endpoints of one account. Each costs every finished job of the account a delivery.
 MAX_ENDPOINTS = 10
 
@@ -40,6 +41,18 @@ class Endpoint:
     #: Why it is not used any more, such as its answer 410.
     disabled: str | None = None
 
+    @classmethod
+    def from_record(cls, id_: str, record: Mapping[str, str]) -> Self:
+        return cls(
+            id=id_,
+            account=record["account"],
+            url=record["url"],
+            events=record["events"].split(","),
+            secret=record["secret"],
+            created_at=float(record["created"]),
+            disabled=record.get("disabled"),
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
@@ -55,6 +68,19 @@ class Delivery:
     attempts: int
     created_at: float
 
+    @classmethod
+    def from_record(cls, id_: str, record: Mapping[str, str]) -> Self:
+        return cls(
+            id=id_,
+            account=record["account"],
+            job=record["job"],
+            event=record["event"],
+            endpoint=record["endpoint"],
+            status=record["status"],
+            attempts=int(record["attempts"]),
+            created_at=int(record["created"]) / 1000,
+        )
+
     @property
     def is_of_batch(self) -> bool:
         """Whether `job` is the id of a batch: its end is told as the end of a job is."""
@@ -65,8 +91,7 @@ class Deliveries:
     def __init__(self, redis: Redis, prefix: str = PREFIX) -> None:
         self._redis = redis
         self._prefix = prefix
-        self._claim = Script(redis, "claim_deliveries", prefix)
-        self._record = Script(redis, "record_delivery", prefix)
+        self._wake_senders = Script(redis, "wake_senders", prefix)
 
     # Endpoints
 
@@ -132,29 +157,9 @@ class Deliveries:
 
     def _read_endpoint(self, endpoint_id: str) -> Endpoint | None:
         record = cast(dict[str, str], self._redis.hgetall(f"{self._prefix}endpoint:{endpoint_id}"))
-        if not record:
-            return None
-        return Endpoint(
-            id=endpoint_id,
-            account=record["account"],
-            url=record["url"],
-            events=record["events"].split(","),
-            secret=record["secret"],
-            created_at=float(record["created"]),
-            disabled=record.get("disabled"),
-        )
+        return Endpoint.from_record(endpoint_id, record) if record else None
 
     # Deliveries
-
-    def claim_due(self, limit: int, lease_s: float) -> list[Delivery]:
-        """Deliveries to send now; each is due again after `lease_s` unless `record` is called."""
-        rows = cast(list[list[str]], self._claim(limit, round(lease_s * 1000)))
-        return [_delivery(id_, dict(zip(flat[::2], flat[1::2], strict=True))) for id_, *flat in rows]
-
-    def postpone(self, delivery_id: str, wait_s: float) -> None:
-        """Put a claimed delivery off without an attempt."""
-        due_ms = now_ms(self._redis) + wait_s * 1000
-        self._redis.zadd(self._prefix + "due", {delivery_id: due_ms}, xx=True)
 
     def due(self) -> int:
         """How many deliveries are due."""
@@ -162,7 +167,7 @@ class Deliveries:
 
     def read(self, delivery_id: str) -> Delivery | None:
         record = cast(dict[str, str], self._redis.hgetall(f"{self._prefix}delivery:{delivery_id}"))
-        return _delivery(delivery_id, record) if record else None
+        return Delivery.from_record(delivery_id, record) if record else None
 
     def get(self, delivery_id: str, account: str) -> Delivery:
         """The delivery. Raises RendermillError `not_found`, also for another account's."""
@@ -170,13 +175,6 @@ class Deliveries:
         if delivery is None or delivery.account != account:
             raise RendermillError("not_found", f"There is no webhook delivery {delivery_id}.")
         return delivery
-
-    def record(self, delivery_id: str, attempt: dict[str, Any], *, status: str, retry_in_s: float = 0) -> None:
-        """Write an attempt down. `status` is `delivered`, `failed`, or `pending` to try again in `retry_in_s`.
-
-        `attempt` tells when it was made: the same one a second time is taken for a repeated call, and changes nothing.
-        """
-        self._record(delivery_id, json.dumps(attempt), status, round(retry_in_s * 1000), _KEPT_S)
 
     def attempts(self, delivery_id: str) -> list[dict[str, Any]]:
         """The delivery's attempts, oldest first."""
@@ -201,22 +199,10 @@ class Deliveries:
         pipeline.persist(f"{self._prefix}delivery:{delivery.id}")
         pipeline.persist(f"{self._prefix}attempts:{delivery.id}")
         pipeline.zadd(self._prefix + "due", {delivery.id: due_ms})
+        self._wake_senders.into(pipeline)
         pipeline.execute()
 
     def prune(self, account: str) -> None:
         """Drop what is past its time from the account's log."""
-        oldest_ms = now_ms(self._redis) - _KEPT_S * 1000
+        oldest_ms = now_ms(self._redis) - KEPT_S * 1000
         self._redis.zremrangebyscore(f"{self._prefix}deliveries:{account}", "-inf", oldest_ms)
-
-
-def _delivery(id_: str, record: Mapping[str, str]) -> Delivery:
-    return Delivery(
-        id=id_,
-        account=record["account"],
-        job=record["job"],
-        event=record["event"],
-        endpoint=record["endpoint"],
-        status=record["status"],
-        attempts=int(record["attempts"]),
-        created_at=int(record["created"]) / 1000,
-    )

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import Any, Self, cast
 
 from redis import Redis
 
@@ -34,6 +34,11 @@ class Image:
     seed: int | None = None
     model: str | None = None
     job_id: str | None = None
+
+    @classmethod
+    def from_record(cls, id_: str, text: str) -> Self:
+        """The image of a record as Redis has it."""
+        return cls(id=id_, **json.loads(text))
 
     def record(self) -> dict[str, Any]:
         """For JSON; the id is the key of the record."""
@@ -71,9 +76,7 @@ class Images:
             return {}
         texts = cast(list[str | None], self._redis.mget([f"{self._prefix}image:{id_}" for id_ in image_ids]))
         return {
-            id_: Image(id=id_, **json.loads(text))
-            for id_, text in zip(image_ids, texts, strict=True)
-            if text is not None
+            id_: Image.from_record(id_, text) for id_, text in zip(image_ids, texts, strict=True) if text is not None
         }
 
     def add(self, image: Image) -> None:

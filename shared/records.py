@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import json
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -58,7 +58,7 @@ class Records:
             pipeline.mget(f"{self._prefix}spec:{job_id}", f"{self._prefix}result:{job_id}")
         answers = pipeline.execute()
         return [
-            _job(job_id, state, texts)
+            job_of(job_id, state, *texts)
             for job_id, state, texts in zip(job_ids, answers[::2], answers[1::2], strict=True)
         ]
 
@@ -109,8 +109,8 @@ def cursor_number(text: str) -> int:
     return int(text)
 
 
-def _job(job_id: str, state: dict[str, str], texts: Sequence[str | None]) -> Job | None:
-    spec, result = texts
-    if not state or spec is None:
+def job_of(job_id: str, state: Mapping[str, str], spec: str | None, result: str | None) -> Job | None:
+    """The job of a `job:`, a `spec:` and a `result:` record as Redis has them; None where there is none."""
+    if not state or not spec:
         return None
     return Job.from_record(job_id, state, json.loads(spec), cast(dict[str, Any], json.loads(result or "{}")))

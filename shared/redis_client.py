@@ -15,7 +15,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
 from shared.jobs import PRIORITY_WEIGHTS, TRANSITIONS, WEBHOOK_EVENTS
-from shared.tickets import RENDER_QUEUE, WEBHOOK_QUEUE
+from shared.tickets import RENDER_QUEUE
 
 #: Every key begins with this, so that Rendermill can share a Redis with others.
 PREFIX = "rm:"
@@ -62,7 +62,7 @@ def _preamble() -> str:
         f"local TRANSITIONS = {_lua_table(transitions)}\n"
         f"local PRIORITY_WEIGHT = {_lua_table(weights)}\n"
         f"local WEBHOOK_EVENT = {_lua_table(events)}\n"
-        f"local RENDER_QUEUE, WEBHOOK_QUEUE = '{RENDER_QUEUE}', '{WEBHOOK_QUEUE}'\n"
+        f"local RENDER_QUEUE = '{RENDER_QUEUE}'\n"
     )
     return tables + _source("_lib")
 

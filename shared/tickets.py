@@ -13,8 +13,6 @@ from typing import Any
 from redis import Redis
 
 RENDER_TASK = "render"
-DELIVER_TASK = "deliver"
-WEBHOOK_QUEUE = "webhooks"
 BATCH_TASK = "batch"
 BATCH_QUEUE = "batches"
 
@@ -91,10 +89,6 @@ class Tickets:
         """
         missing = _wanted(queued, workers) - lying
         return self._top_up(RENDER_TASK, render_queue(model_id), lying + min(missing, _PASSED_ON), lying)
-
-    def wake_delivery(self, *, due: int, lying: int | None = None) -> int:
-        """See that tickets wait for webhooks, as many as are due; how many were published. `lying` as above."""
-        return self._top_up(DELIVER_TASK, WEBHOOK_QUEUE, min(due, _MAX_TICKETS), lying)
 
     def wake_batches(self, *, due: int) -> int:
         """See that tickets wait for batches, as many as are due; how many were published."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -54,6 +54,10 @@ class Views:
         """The Job objects; the pictures of all of them are looked up at once."""
         shown = self._shown(jobs)
         return [self._job(job, self._position(job), shown) for job in jobs]
+
+    def ended_job(self, job: Job, images: Mapping[str, Image], published: Container[str]) -> dict[str, Any]:
+        """The Job object of a finished job whose pictures are at hand, by id; nothing is asked for."""
+        return self._job(job, None, {id_: self._image(image, id_ in published) for id_, image in images.items()})
 
     def _shown(self, jobs: list[Job]) -> dict[str, dict[str, Any]]:
         """The Image objects of the jobs' pictures, by id."""

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 from redis import Redis
 
-from shared.answers import Aftermath, Claim, Placement, WebhooksDue
+from shared.answers import Aftermath, Claim, Placement
 from shared.tickets import Tickets
 from shared.workers import WorkerCount, Workers
 
@@ -40,8 +40,7 @@ class Waker:
                 self._tickets.pass_on(model_id, queued=claim.queued, workers=workers, lying=claim.tickets)
 
     def after_job(self, aftermath: Aftermath) -> None:
-        """The webhooks of a job that ended go out; where it was the last of its batch, that is finalized."""
-        self.for_webhooks(aftermath.webhooks)
+        """Where a job that ended was the last of its batch, that is finalized."""
         if aftermath.ends_batch:
             self.for_batches()
 
@@ -56,12 +55,6 @@ class Waker:
         """Both, for an attempt that ended by itself, with or without its job."""
         self.after_job(aftermath)
         self.after_work(model_id, aftermath)
-
-    def for_webhooks(self, webhooks: WebhooksDue | None) -> None:
-        """Webhooks that are due go out."""
-        if webhooks:
-            with _best_effort():
-                self._tickets.wake_delivery(due=webhooks.due, lying=webhooks.tickets)
 
     def for_batches(self) -> None:
         """A batch that is due is worked on."""

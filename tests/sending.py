@@ -10,9 +10,8 @@ import httpx
 from redis import Redis
 
 from shared.accounts import Accounts
-from shared.batches import Batches
 from shared.deliveries import Deliveries, Delivery
-from shared.records import Records
+from shared.outbox import Outbox
 from shared.views import Views
 from tests.scheduling import MODEL, complete, new_job, new_scheduler
 from worker.lanes import Lanes
@@ -23,22 +22,27 @@ RETRIES_S = (5.0, 300.0)
 
 
 class Sending:
-    """A sender over `http`, and what became of each delivery."""
+    """A sender over `transport`, and what became of each delivery."""
 
     def __init__(
-        self, redis: Redis, http: httpx.Client, *, slow_places: int = 2, retries_s: Sequence[float] = RETRIES_S
+        self,
+        redis: Redis,
+        transport: httpx.BaseTransport,
+        *,
+        slow_places: int = 2,
+        retries_s: Sequence[float] = RETRIES_S,
     ) -> None:
         self.redis = redis
         self.deliveries = Deliveries(redis)
         self.accounts = Accounts(redis)
         self.scheduler = new_scheduler(redis)
+        self.outbox = Outbox(redis)
         self.sender = WebhookSender(
-            batches=Batches(redis),
+            outbox=self.outbox,
             deliveries=self.deliveries,
-            records=Records(redis),
             accounts=self.accounts,
             views=Views(redis, self.scheduler, "https://farm.example"),
-            http=http,
+            transport=transport,
             lanes=Lanes(slow_places),
             timeout_s=1.0,
             retries_s=retries_s,
@@ -78,7 +82,7 @@ Answer = int | tuple[int, dict[bytes, bytes]] | httpx.Response | Exception
 
 
 class Receiver:
-    """Answers as it is told, and keeps what it was sent. For `httpx.MockTransport`."""
+    """Answers as it is told, and keeps what it was sent."""
 
     def __init__(self, *answers: Answer) -> None:
         """The answers in turn, the last one for ever."""
@@ -97,5 +101,5 @@ class Receiver:
         return httpx.Response(status, headers=headers, stream=httpx.ByteStream(b"what it says"))
 
     @property
-    def client(self) -> httpx.Client:
-        return httpx.Client(transport=httpx.MockTransport(self))
+    def transport(self) -> httpx.BaseTransport:
+        return httpx.MockTransport(self)

@@ -1,4 +1,4 @@
-"""The Celery application: three tasks, all tickets, which carry no job.
+"""The Celery application: two tasks, both tickets, which carry no job.
 
 A ticket is acknowledged when it is taken. Whatever happens to it afterwards, the job records and their leases are
 the truth, and upkeep publishes another where work waits.
@@ -11,7 +11,7 @@ from collections.abc import Callable
 from celery import Celery, Task
 
 from shared.settings import settings
-from shared.tickets import BATCH_TASK, CELERY_SETTINGS, DELIVER_TASK, RENDER_TASK, model_of
+from shared.tickets import BATCH_TASK, CELERY_SETTINGS, RENDER_TASK, model_of
 
 app = Celery("rendermill", broker=settings().redis_url)
 app.conf.update(
@@ -21,10 +21,9 @@ app.conf.update(
     worker_enable_remote_control=False,
 )
 
-#: What this process does with a render ticket, given the model, with a delivery ticket and with a batch ticket.
+#: What this process does with a render ticket, given the model, and with a batch ticket.
 #: `worker.roles` sets those that the process is for before Celery takes the first ticket.
 on_render_ticket: Callable[[str], None] | None = None
-on_delivery_ticket: Callable[[], None] | None = None
 on_batch_ticket: Callable[[], None] | None = None
 
 
@@ -33,13 +32,6 @@ def render(self: Task) -> None:
     """Render one batch of the model in whose queue the ticket lay."""
     assert on_render_ticket is not None, "only `python -m worker render` takes render tickets"
     on_render_ticket(model_of(self.request.delivery_info["routing_key"]))
-
-
-@app.task(name=DELIVER_TASK)  # type: ignore[untyped-decorator]
-def deliver() -> None:
-    """Send the webhooks that are due."""
-    assert on_delivery_ticket is not None, "only `python -m worker upkeep` takes delivery tickets"
-    on_delivery_ticket()
 
 
 @app.task(name=BATCH_TASK)  # type: ignore[untyped-decorator]

@@ -6,7 +6,6 @@ Tickets say that a batch is due; which, and for what, is read from Redis. So a b
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Iterator
 from contextlib import suppress
 
@@ -25,15 +24,11 @@ from shared.scheduler import Scheduler
 from shared.settings import Settings
 from shared.storage import ObjectMissing, Storage, StorageError
 from shared.views import Views
-from shared.waking import Waker
 from worker.finalizing import Finalizer
 from worker.ingest import Ingest, Stopped
 
 _log = logging.getLogger(__name__)
 
-#: Batches that one process works on at the same time: Python runs one of them at a time anyway, and a second one keeps
-#: small ones from waiting for a large one's storage.
-_AT_ONCE = 2
 #: Before a batch is taken up again that a limit or storage stands against.
 _PAUSE_S = 5.0
 #: Jobs ended in one round trip: where that is one script, about 15 ms of Redis's time.
@@ -59,7 +54,6 @@ class BatchWorker:
         self._scheduler = scheduler
         self._ingest = ingest
         self._finalizer = finalizer
-        self._places = threading.BoundedSemaphore(_AT_ONCE)
 
     @property
     def draining(self) -> bool:
@@ -71,14 +65,9 @@ class BatchWorker:
         self._ingest.stopping = value
 
     def work_due(self) -> None:
-        """Work on batches until none is due; nothing where this process does so on enough threads already."""
-        if not self._places.acquire(blocking=False):
-            return
-        try:
-            while not self.draining and (claim := self._claims.claim()) is not None:
-                self._work(claim)
-        finally:
-            self._places.release()
+        """Work on batches until none is due."""
+        while not self.draining and (claim := self._claims.claim()) is not None:
+            self._work(claim)
 
     def _work(self, claim: BatchClaim) -> None:
         wait_s, held_up = _PAUSE_S, None
@@ -167,9 +156,7 @@ def _input_of(batch: Batch, files: Files) -> File:
     raise ObjectMissing(file_key(batch.input_file))
 
 
-def batch_worker(
-    config: Settings, redis: Redis, scheduler: Scheduler, waker: Waker, storage: Storage | None = None
-) -> BatchWorker:
+def batch_worker(config: Settings, redis: Redis, scheduler: Scheduler, storage: Storage | None = None) -> BatchWorker:
     """The worker of a process with these settings."""
     means = build_means(config, redis, storage or Storage(config))
     claims, files = BatchClaims(redis, lease_s=config.lease_s), Files(redis)
@@ -186,6 +173,5 @@ def batch_worker(
             records=Records(redis),
             views=Views(redis, scheduler, config.public_url),
             links=ImageLinks(config.secret_key, config.public_url),
-            waker=waker,
         ),
     )

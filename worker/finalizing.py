@@ -29,7 +29,6 @@ from shared.openai_answers import images_answer, wants_links
 from shared.records import Records
 from shared.storage import ObjectMissing, Storage
 from shared.views import Views
-from shared.waking import Waker
 from worker.refusals import entry, refusals_of
 
 _CONTENT_TYPE = "application/jsonl"
@@ -53,7 +52,6 @@ class Finalizer:
         records: Records,
         views: Views,
         links: ImageLinks,
-        waker: Waker,
     ) -> None:
         self._means = means
         self._storage: Storage = means.storage
@@ -62,7 +60,6 @@ class Finalizer:
         self._records = records
         self._views = views
         self._links = links
-        self._waker = waker
 
     def run(self, claim: BatchClaim, batch: Batch, file: File) -> None:
         """End the batch. Raises BatchLost, and whatever Redis and S3 raise; done again, it comes to the same."""
@@ -82,12 +79,12 @@ class Finalizer:
         if status is BatchStatus.FAILED:
             shown = [_shown(refusal) for refusal in islice(refusals_of(self._storage, batch), _ERRORS_SHOWN)]
             fields["errors"] = json.dumps(shown)
-        self._waker.for_webhooks(self._claims.finish(claim, status, **fields))
+        self._claims.finish(claim, status, **fields)
 
     def fail(self, claim: BatchClaim, code: str, message: str) -> None:
         """End a batch whose file cannot be used at all."""
         errors = [{"code": code, "message": message, "param": None, "line": None}]
-        self._waker.for_webhooks(self._claims.finish(claim, BatchStatus.FAILED, errors=json.dumps(errors)))
+        self._claims.finish(claim, BatchStatus.FAILED, errors=json.dumps(errors))
 
     def _write(self, batch: Batch, what: str, entries: Iterator[dict[str, Any]]) -> str:
         """Store a file of these entries; its id."""

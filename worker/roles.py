@@ -25,12 +25,12 @@ from shared.catalog import catalog
 from shared.deliveries import Deliveries
 from shared.errors import JobFailure
 from shared.files import Files
-from shared.records import Records
+from shared.outbox import Outbox
 from shared.redis_client import connect
 from shared.scheduler import Scheduler
 from shared.settings import Settings, settings, split_list
 from shared.storage import Storage
-from shared.tickets import BATCH_QUEUE, WEBHOOK_QUEUE, Tickets, render_queue
+from shared.tickets import BATCH_QUEUE, Tickets, render_queue
 from shared.views import Views
 from shared.waking import build_waker
 from shared.workers import Worker, Workers
@@ -54,10 +54,12 @@ _log = logging.getLogger(__name__)
 
 #: One ticket renders, one encodes and uploads, one waits at the device so that it never idles between batches.
 _RENDER_TICKETS = 3
-#: Webhooks wait for their receivers, so many go out side by side, with batches among them; of these, so many to
-#: accounts that were slow lately.
-_UPKEEP_TICKETS = 16
+#: Webhooks wait for their receivers, so many go out side by side; of these, so many to accounts that were slow lately.
+_SENDERS = 16
 _SLOW_DELIVERIES = 8
+#: Batches that one process works on at the same time: Python runs one of them at a time anyway, and a second one keeps
+#: small ones from waiting for a large one's storage.
+_BATCH_TICKETS = 2
 
 
 class RenderRole:
@@ -154,20 +156,19 @@ class UpkeepRole:
     def __init__(self, config: Settings) -> None:
         redis = connect(config.redis_url)
         scheduler = _scheduler(config, connect(config.redis_url))
-        deliveries = Deliveries(redis)
+        outbox, deliveries = Outbox(redis), Deliveries(redis)
         self._sender = WebhookSender(
+            outbox=outbox,
             deliveries=deliveries,
-            records=Records(redis),
             accounts=Accounts(redis),
             views=Views(redis, scheduler, config.public_url),
-            http=egress.client(egress.allowed_networks(config), config.webhook_timeout_s),
+            transport=egress.transport(egress.allowed_networks(config), config.webhook_timeout_s),
             lanes=Lanes(_SLOW_DELIVERIES),
             timeout_s=config.webhook_timeout_s,
             retries_s=config.webhook_retries,
-            batches=Batches(redis),
         )
-        self._batches = batch_worker(config, redis, scheduler, build_waker(redis, celery_app.send_ticket))
-        sweeper = Sweeper(redis, scheduler, Tickets(redis, celery_app.send_ticket), deliveries, Batches(redis))
+        self._batches = batch_worker(config, redis, scheduler)
+        sweeper = Sweeper(redis, scheduler, Tickets(redis, celery_app.send_ticket), outbox, Batches(redis))
         tidier = Tidier(redis, deliveries=deliveries, storage=Storage(config), retention_s=config.retention_s)
         file_tidier = FileTidier(
             files=Files(redis), batches=Batches(redis), storage=Storage(config), retention_s=config.file_retention_s
@@ -182,11 +183,14 @@ class UpkeepRole:
     def run(self) -> None:
         for duty in self._duties:
             duty.start()
+        sending = Duty("sending", self._sender.send_when_woken, 0.0, over=lambda: self._sender.draining)
+        senders = [sending.start() for _ in range(_SENDERS)]
         Heartbeat(_nothing).start()
-        celery_app.on_delivery_ticket = self._sender.send_due
         celery_app.on_batch_ticket = self._batches.work_due
         name = f"upkeep-{socket.gethostname()}-{os.getpid()}"
-        _run_celery(name, [WEBHOOK_QUEUE, BATCH_QUEUE], _UPKEEP_TICKETS, self._drain)
+        _run_celery(name, [BATCH_QUEUE], _BATCH_TICKETS, self._drain)
+        for sender in senders:
+            sender.join()
 
     def _drain(self) -> None:
         self._sender.draining = True

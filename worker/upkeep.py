@@ -17,7 +17,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from shared.batches import Batches
-from shared.deliveries import Deliveries
+from shared.outbox import Outbox
 from shared.scheduler import Scheduler
 from shared.storage import StorageError
 from shared.tickets import Tickets
@@ -36,18 +36,21 @@ _GRACE_S = 3.0
 
 @dataclass(frozen=True, slots=True)
 class Duty:
-    """Something to be done again and again."""
+    """Something to be done again and again, until it is `over`."""
 
     name: str
     do: Callable[[], None]
     every_s: float
+    over: Callable[[], bool] = lambda: False
 
-    def start(self) -> None:
-        """Do it for ever, on a thread of its own."""
-        threading.Thread(target=self._run, name=self.name, daemon=True).start()
+    def start(self) -> threading.Thread:
+        """Do it on a thread of its own, which does not keep the process alive."""
+        thread = threading.Thread(target=self._run, name=self.name, daemon=True)
+        thread.start()
+        return thread
 
     def _run(self) -> None:
-        while True:
+        while not self.over():
             time.sleep(self.every_s if self.succeeds() else _PAUSE_S)
 
     def succeeds(self) -> bool:
@@ -64,16 +67,14 @@ class Duty:
 
 
 class Sweeper:
-    """Repairs what time has broken, and sees that tickets wait where work does."""
+    """Repairs what time has broken, and sees that somebody is woken where work waits."""
 
-    def __init__(
-        self, redis: Redis, scheduler: Scheduler, tickets: Tickets, deliveries: Deliveries, batches: Batches
-    ) -> None:
+    def __init__(self, redis: Redis, scheduler: Scheduler, tickets: Tickets, outbox: Outbox, batches: Batches) -> None:
         self._redis = redis
         self._answered_at = time.monotonic()
         self._scheduler = scheduler
         self._tickets = tickets
-        self._deliveries = deliveries
+        self._outbox = outbox
         self._batches = batches
 
     def sweep(self) -> None:
@@ -87,9 +88,9 @@ class Sweeper:
             _log.warning("%d leases ended without their worker", swept.leases_ended)
 
     def wake(self) -> None:
-        """Publish a ticket for each model whose work has none, and for webhooks and batches that are due."""
+        """Publish a ticket for each model whose work has none, and for batches that are due; wake senders as well."""
         for model, queued in self._scheduler.queued().items():
             # One is enough: the worker that takes it publishes the next.
             self._tickets.wake_renderers(model, queued=min(1, queued), workers=0)
-        self._tickets.wake_delivery(due=self._deliveries.due())
+        self._outbox.wake_senders()
         self._tickets.wake_batches(due=self._batches.due())

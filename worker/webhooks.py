@@ -1,6 +1,6 @@
 """Sending webhooks, signed as Standard Webhooks says: https://www.standardwebhooks.com
 
-Tickets say that something is due; what is due is read from Redis. So a delivery survives its sender, and is sent
+A wake-up says that something may be due; what is due is read from Redis. So a delivery survives its sender, and is sent
 again, with the same id, until its receiver takes it or its schedule ends. A receiver takes it with any 2xx; the rest
 of its answer is not waited for.
 """
@@ -11,23 +11,22 @@ import json
 import logging
 import random
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 import httpx
 from redis.exceptions import RedisError
 from standardwebhooks import Webhook
 
 from shared.accounts import Accounts
-from shared.batches import Batches
+from shared.batches import Batch
 from shared.deliveries import Deliveries, Delivery
 from shared.egress import EgressBlocked
-from shared.errors import RendermillError
 from shared.images import iso_time
-from shared.records import Records
+from shared.jobs import Job
+from shared.outbox import Dispatch, Outbox
 from shared.views import Views
 from worker import metrics
 from worker.lanes import Lanes
@@ -44,6 +43,9 @@ _JITTER = 0.1
 _MAX_RETRY_AFTER_S = 86400.0
 #: How much of a receiver's answer is kept for the log.
 _ANSWER_KEPT = 500
+#: A sender that is woken by nobody looks up this often: how long one that is told to go may take, and how long a
+#: machine that vanished may swallow the wake-ups of its senders. Well below the time-out of a connection to Redis.
+_SLEEP_S = 2.0
 #: A delivery that found no free place is put off by this to twice this: about one try of a slow receiver.
 _POSTPONED_S = 15.0
 
@@ -64,57 +66,51 @@ class _Outcome:
         return self.result == "delivered"
 
 
-@dataclass(frozen=True, slots=True)
-class _Subject:
-    """A job or a batch that ended; `url` is where it itself says that this is to be told."""
-
-    url: str | None
-    ended_at: float | None
-    view: Callable[[], dict[str, Any]]
-
-
 class WebhookSender:
     """Sends what is due. Safe to share between threads."""
 
     def __init__(
         self,
         *,
+        outbox: Outbox,
         deliveries: Deliveries,
-        records: Records,
         accounts: Accounts,
         views: Views,
-        http: httpx.Client,
+        transport: httpx.BaseTransport,
         lanes: Lanes,
         timeout_s: float,
         retries_s: Sequence[float],
-        batches: Batches,
     ) -> None:
+        self._outbox = outbox
         self._deliveries = deliveries
-        self._records = records
         self._accounts = accounts
         self._views = views
-        self._http = http
+        self._transport = transport
         self._lanes = lanes
         self._lease_s = timeout_s + _LEASE_MARGIN_S
         self._retries_s = retries_s
-        self._batches = batches
         #: Set when the process is told to go: what is being sent is finished, nothing more is begun.
         self.draining = False
 
+    def send_when_woken(self) -> None:
+        """Sleep until something may be due, though not for long, and send it."""
+        if self._outbox.sleep(_SLEEP_S):
+            self.send_due()
+
     def send_due(self) -> None:
         """Send deliveries, one after the other, until none is due."""
-        while not self.draining and (claimed := self._deliveries.claim_due(1, self._lease_s)):
-            for delivery in claimed:
-                self._send(delivery)
+        while not self.draining and (dispatch := self._outbox.claim(self._lease_s)):
+            self._send(dispatch)
 
-    def _send(self, delivery: Delivery) -> None:
+    def _send(self, dispatch: Dispatch) -> None:
+        delivery = dispatch.delivery
         with self._lanes.place(delivery.account) as free:
             if not free:
                 metrics.WEBHOOKS_POSTPONED.inc()
-                self._deliveries.postpone(delivery.id, _POSTPONED_S * random.uniform(1, 2))
+                self._outbox.postpone(delivery.id, _POSTPONED_S * random.uniform(1, 2))
                 return
             started = time.time()
-            outcome = self._attempt(delivery)
+            outcome = self._attempt(dispatch)
         seconds = time.time() - started
         metrics.WEBHOOK_ATTEMPTS.labels(outcome.result).inc()
         metrics.WEBHOOK_SECONDS.observe(seconds)
@@ -139,46 +135,43 @@ class WebhookSender:
             wait_s = max(wait_s, outcome.retry_after_s or 0)
         # What is not recorded is sent again; later than this it is anyway.
         patiently(
-            lambda: self._deliveries.record(delivery.id, attempt, status=status, retry_in_s=wait_s),
+            lambda: self._outbox.record(delivery.id, attempt, status=status, retry_in_s=wait_s),
             RedisError,
             _LEASE_MARGIN_S,
         )
 
-    def _attempt(self, delivery: Delivery) -> _Outcome:
+    def _attempt(self, dispatch: Dispatch) -> _Outcome:
         """One attempt, whatever happens in it: one that was not recorded would be made again and again."""
         try:
-            return self._post(delivery, self._subject(delivery))
+            return self._post(dispatch)
         except RedisError:
             raise
-        except RendermillError as error:
-            return _Outcome("gone", detail=error.detail, final=True)
         except Exception as error:
-            _log.exception("%s could not be sent", delivery.id)
+            _log.exception("%s could not be sent", dispatch.delivery.id)
             return _Outcome("error", detail=f"{type(error).__name__} while sending")
 
-    def _subject(self, delivery: Delivery) -> _Subject:
-        """What the message is about. Raises RendermillError where that is gone."""
-        if delivery.is_of_batch:
-            batch = self._batches.get(delivery.job)
-            return _Subject(None, batch.ended_at, batch.view)
-        job = self._records.get(delivery.job)
-        return _Subject(job.webhook_url, job.finished_at, lambda: self._views.job(job))
-
-    def _post(self, delivery: Delivery, subject: _Subject) -> _Outcome:
+    def _post(self, dispatch: Dispatch) -> _Outcome:
+        delivery, endpoint, subject = dispatch.delivery, dispatch.endpoint, dispatch.subject
+        if subject is None:
+            return _gone(f"{delivery.job} is past its retention and was removed")
         if not delivery.endpoint:
-            assert subject.url, "a delivery without an endpoint is made only for a job with a webhook_url"
-            return self._send_to(subject.url, self._accounts.webhook_secrets(delivery.account), delivery, subject)
-        endpoint = self._deliveries.endpoint(delivery.endpoint, delivery.account)
+            assert isinstance(subject, Job), "batches are told to endpoints only"
+            assert subject.webhook_url, "a delivery without an endpoint is made only for a job with a webhook_url"
+            secrets = dispatch.secrets or [self._accounts.webhook_secret(delivery.account)]
+            return self._send_to(subject.webhook_url, secrets, dispatch, subject)
+        if endpoint is None:
+            return _gone("the endpoint was removed")
         if endpoint.disabled:
-            return _Outcome("gone", detail=f"the endpoint is disabled: {endpoint.disabled}", final=True)
-        outcome = self._send_to(endpoint.url, [endpoint.secret], delivery, subject)
+            return _gone(f"the endpoint is disabled: {endpoint.disabled}")
+        outcome = self._send_to(endpoint.url, [endpoint.secret], dispatch, subject)
         if outcome.http_status == httpx.codes.GONE:
             self._deliveries.disable_endpoint(endpoint, "it answered 410")
         return outcome
 
-    def _send_to(self, url: str, secrets: Sequence[str], delivery: Delivery, subject: _Subject) -> _Outcome:
+    def _send_to(self, url: str, secrets: Sequence[str], dispatch: Dispatch, subject: Job | Batch) -> _Outcome:
+        delivery = dispatch.delivery
         now = datetime.now(UTC)
-        body = self._body(delivery, subject)
+        body = self._body(dispatch, subject)
         headers = {
             "content-type": "application/json",
             "user-agent": "Rendermill",
@@ -189,7 +182,8 @@ class WebhookSender:
             "webhook-signature": " ".join(Webhook(secret).sign(delivery.id, now, body) for secret in secrets),
         }
         try:
-            with self._http.stream("POST", url, content=body.encode(), headers=headers) as response:
+            request = httpx.Request("POST", url, content=body.encode(), headers=headers)
+            with closing(self._transport.handle_request(request)) as response:
                 if response.is_success:
                     _end_short_answer(response)
                     return _Outcome("delivered", response.status_code)
@@ -201,10 +195,19 @@ class WebhookSender:
         except httpx.HTTPError as error:
             return _Outcome("unreachable", detail=f"{type(error).__name__}: {error}")
 
-    def _body(self, delivery: Delivery, subject: _Subject) -> str:
-        ended = subject.ended_at or delivery.created_at
-        body = {"type": delivery.event, "timestamp": iso_time(ended), "data": subject.view()}
+    def _body(self, dispatch: Dispatch, subject: Job | Batch) -> str:
+        if isinstance(subject, Batch):
+            ended, view = subject.ended_at, subject.view()
+        else:
+            ended = subject.finished_at
+            view = self._views.ended_job(subject, dispatch.images, dispatch.published)
+        delivery = dispatch.delivery
+        body = {"type": delivery.event, "timestamp": iso_time(ended or delivery.created_at), "data": view}
         return json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+
+
+def _gone(detail: str) -> _Outcome:
+    return _Outcome("gone", detail=detail, final=True)
 
 
 def _refused(response: httpx.Response) -> _Outcome:

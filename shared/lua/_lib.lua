@@ -1,5 +1,5 @@
 -- What the verbs share. Put before each of them when it is loaded, after the tables TRANSITIONS, PRIORITY_WEIGHT
--- and WEBHOOK_EVENT, which are made from shared/jobs.py, and the names of the broker's lists, from shared/tickets.py.
+-- and WEBHOOK_EVENT, which are made from shared/jobs.py, and the name of the broker's lists, from shared/tickets.py.
 --
 -- KEYS[1] is the prefix of every key. Keys are built here, so Redis Cluster is not supported. docs/redis.md
 -- describes each key. Times are milliseconds of Redis's own clock.
@@ -25,15 +25,21 @@ end
 
 -- ── Records ────────────────────────────────────────────────────────────────────────────────────────────────────
 
+local function fields_of(flat)
+  local record = {}
+  for i = 1, #flat, 2 do
+    record[flat[i]] = flat[i + 1]
+  end
+  return record
+end
+
 local function read_job(id)
   local flat = redis.call('HGETALL', key('job', id))
   if #flat == 0 then
     return nil
   end
-  local job = { id = id }
-  for i = 1, #flat, 2 do
-    job[flat[i]] = flat[i + 1]
-  end
+  local job = fields_of(flat)
+  job.id = id
   job.flow = job.account .. '/' .. job.priority
   return job
 end
@@ -229,8 +235,22 @@ end
 -- alone. Not longer: the shortest stream takes 4.5 kB, five times a queued job.
 local EVENTS_LINGER_S = 600
 
--- `job` may be a batch as well: whatever has an id, an account and the status that the message is about. Those that add
--- deliveries answer how many they were.
+-- Senders of webhooks sleep on a list. What lies there is a wake-up and names no delivery: whoever takes it sends what is
+-- due until nothing is. So a few are enough for any number of deliveries, and one that is lost costs the time until the
+-- next sweep.
+local MOST_WAKE_UPS = 64 -- more than the threads of a few upkeep workers
+
+local function wake_ups()
+  return redis.call('LLEN', key('wake_ups'))
+end
+
+local function wake_sender()
+  if wake_ups() < MOST_WAKE_UPS then
+    redis.call('RPUSH', key('wake_ups'), '')
+  end
+end
+
+-- `job` may be a batch as well: whatever has an id, an account and the status that the message is about.
 local function add_delivery(job, event, endpoint)
   local id = 'msg_' .. string.match(job.id, '_(.*)') .. '_' .. job.status
   if endpoint ~= '' then
@@ -240,17 +260,16 @@ local function add_delivery(job, event, endpoint)
     'endpoint', endpoint, 'status', 'pending', 'attempts', 0, 'created', integer(now))
   redis.call('ZADD', key('deliveries', job.account), integer(now), id)
   redis.call('ZADD', key('due'), integer(now), id)
+  wake_sender()
 end
 
 local function add_endpoint_deliveries(job, event)
-  local endpoints, added = redis.call('HGETALL', key('endpoints', job.account)), 0
+  local endpoints = redis.call('HGETALL', key('endpoints', job.account))
   for i = 1, #endpoints, 2 do
     if string.find(endpoints[i + 1], event, 1, true) then
       add_delivery(job, event, endpoints[i])
-      added = added + 1
     end
   end
-  return added
 end
 
 -- Pays for a job that ends, and counts it. A job's `price`, in millionths of a credit, was taken from the balance when
@@ -284,12 +303,11 @@ local function settle(job)
 end
 
 local function add_deliveries(job)
-  local event, own = WEBHOOK_EVENT[job.status], 0
+  local event = WEBHOOK_EVENT[job.status]
   if string.find(job.hooks or '', event, 1, true) then
     add_delivery(job, event, '')
-    own = 1
   end
-  return own + add_endpoint_deliveries(job, event)
+  add_endpoint_deliveries(job, event)
 end
 
 -- Counts a finished job for its batch; whether the batch is due to be finalized, for this was the last.
@@ -330,24 +348,15 @@ local function finish(job, status, result)
   emit(job)
   redis.call('EXPIRE', key('events', job.id), EVENTS_LINGER_S)
   job.ends_batch = job.batch and count_for_batch(job, status)
-  job.deliveries = add_deliveries(job)
-end
-
--- Webhooks that are due, and the tickets that lie for them. Not counted, but 0 and 0, where `added` is 0.
-local function webhooks_due(added)
-  if added == 0 then
-    return 0, 0
-  end
-  return redis.call('ZCOUNT', key('due'), '-inf', integer(now)), redis.call('LLEN', WEBHOOK_QUEUE)
+  add_deliveries(job)
 end
 
 -- What every verb that may end a job, or an attempt, answers of it: {its status, jobs of its model that could be claimed
--- now, tickets that lie for them, webhooks that are due if it made any, tickets that lie for them, 1 where it was the last
--- of its batch, milliseconds by which it succeeded later than its owner was told at first, or '' where nobody asked}.
+-- now, tickets that lie for them, 1 where it was the last of its batch, milliseconds by which it succeeded later than its
+-- owner was told at first, or '' where nobody asked}.
 local function aftermath(job)
-  local due, due_tickets = webhooks_due(job.deliveries or 0)
   local late = job.status == 'succeeded' and job.eta and integer(now - tonumber(job.eta)) or ''
-  return { job.status, claimable(job.model), render_tickets(job.model), due, due_tickets, job.ends_batch and 1 or 0, late }
+  return { job.status, claimable(job.model), render_tickets(job.model), job.ends_batch and 1 or 0, late }
 end
 
 -- Puts a running job back, at its old place in its queue; after `delay` milliseconds where that is positive.

@@ -14,7 +14,6 @@ local job = leased(ARGV[1], ARGV[2])
 if not job then
   job = read_job(ARGV[1])
   if job and job.status == 'succeeded' and job.attempt == ARGV[2] then
-    job.deliveries = 1 -- or none: to look for webhooks in vain costs little
     return aftermath(job)
   end
   redis.call('SADD', key('litter'), ARGV[1])

@@ -10,6 +10,7 @@ from redis import Redis
 from shared.deliveries import MAX_ENDPOINTS, Deliveries
 from shared.errors import RendermillError
 from shared.jobs import NewJob
+from shared.outbox import Outbox
 from tests.scheduling import claim_one, complete, enqueue, new_scheduler
 
 URL = "https://receiver.test/hook"
@@ -18,6 +19,11 @@ URL = "https://receiver.test/hook"
 @pytest.fixture
 def deliveries(redis: Redis) -> Deliveries:
     return Deliveries(redis)
+
+
+@pytest.fixture
+def outbox(redis: Redis) -> Outbox:
+    return Outbox(redis)
 
 
 def finish_job(redis: Redis, **shape: Any) -> NewJob:
@@ -36,30 +42,36 @@ def only_id(deliveries: Deliveries) -> str:
     return delivery.id
 
 
+def claimed_id(outbox: Outbox) -> str | None:
+    dispatch = outbox.claim(lease_s=60)
+    return dispatch.delivery.id if dispatch else None
+
+
 def make_due(redis: Redis, delivery_id: str) -> None:
     redis.zadd("rm:due", {delivery_id: 0}, xx=True)
 
 
-def test_a_delivery_that_is_claimed_is_due_again_when_its_sender_dies(redis: Redis, deliveries: Deliveries) -> None:
+def test_a_delivery_that_is_claimed_is_due_again_when_its_sender_dies(
+    redis: Redis, deliveries: Deliveries, outbox: Outbox
+) -> None:
     job = finish_job(redis)
     delivery_id = only_id(deliveries)
-    assert [claimed.id for claimed in deliveries.claim_due(10, lease_s=60)] == [delivery_id]
-    assert deliveries.claim_due(10, lease_s=60) == [], "nobody else sends it meanwhile"
+    assert claimed_id(outbox) == delivery_id
+    assert claimed_id(outbox) is None, "nobody else sends it meanwhile"
     assert deliveries.due() == 0
     make_due(redis, delivery_id)
-    assert [claimed.id for claimed in deliveries.claim_due(10, lease_s=60)] == [delivery_id]
+    assert claimed_id(outbox) == delivery_id
     delivery = deliveries.get(delivery_id, "alice")
     assert (delivery.job, delivery.event, delivery.status, delivery.attempts) == (job.id, "job.succeeded", "pending", 0)
 
 
-def test_attempts_are_recorded_until_the_delivery_is_over(redis: Redis, deliveries: Deliveries) -> None:
+def test_attempts_are_recorded_until_the_delivery_is_over(redis: Redis, deliveries: Deliveries, outbox: Outbox) -> None:
     finish_job(redis)
-    (claimed,) = deliveries.claim_due(10, lease_s=60)
-    delivery_id = claimed.id
-    deliveries.record(delivery_id, attempt(1), status="pending", retry_in_s=300)
+    delivery_id = claimed_id(outbox) or ""
+    outbox.record(delivery_id, attempt(1), status="pending", retry_in_s=300)
     due_ms = redis.zscore("rm:due", delivery_id) or 0
     assert 290_000 < due_ms - redis.time()[0] * 1000 < 310_000
-    deliveries.record(delivery_id, attempt(2), status="delivered")
+    outbox.record(delivery_id, attempt(2), status="delivered")
     delivery = deliveries.get(delivery_id, "alice")
     assert (delivery.status, delivery.attempts) == ("delivered", 2)
     assert deliveries.attempts(delivery_id) == [attempt(1), attempt(2)]
@@ -68,50 +80,52 @@ def test_attempts_are_recorded_until_the_delivery_is_over(redis: Redis, deliveri
     assert redis.ttl(f"rm:delivery:{delivery_id}") == redis.ttl(f"rm:attempts:{delivery_id}") == 30 * 86400
 
 
-def test_a_record_whose_reply_was_lost_can_be_made_again(redis: Redis, deliveries: Deliveries) -> None:
+def test_a_record_whose_reply_was_lost_can_be_made_again(redis: Redis, deliveries: Deliveries, outbox: Outbox) -> None:
     finish_job(redis)
     delivery_id = only_id(deliveries)
     for _ in range(2):
-        deliveries.record(delivery_id, attempt(1), status="pending", retry_in_s=300)
+        outbox.record(delivery_id, attempt(1), status="pending", retry_in_s=300)
     assert deliveries.get(delivery_id, "alice").attempts == 1
     for _ in range(2):
-        deliveries.record(delivery_id, attempt(2), status="failed")
+        outbox.record(delivery_id, attempt(2), status="failed")
     assert deliveries.get(delivery_id, "alice").attempts == 2
     assert redis.hgetall("rm:deliveries_finished") == {"failed": "1"}
 
 
-def test_a_late_record_does_not_reopen_a_delivery_that_is_over(redis: Redis, deliveries: Deliveries) -> None:
+def test_a_late_record_does_not_reopen_a_delivery_that_is_over(
+    redis: Redis, deliveries: Deliveries, outbox: Outbox
+) -> None:
     finish_job(redis)
     delivery_id = only_id(deliveries)
-    deliveries.record(delivery_id, attempt(1), status="delivered")
-    deliveries.record(delivery_id, attempt(2), status="pending", retry_in_s=1)
+    outbox.record(delivery_id, attempt(1), status="delivered")
+    outbox.record(delivery_id, attempt(2), status="pending", retry_in_s=1)
     assert deliveries.get(delivery_id, "alice").status == "delivered"
     assert redis.zcard("rm:due") == 0
 
 
-def test_a_redelivery_is_due_at_once_under_the_same_id(redis: Redis, deliveries: Deliveries) -> None:
+def test_a_redelivery_is_due_at_once_under_the_same_id(redis: Redis, deliveries: Deliveries, outbox: Outbox) -> None:
     finish_job(redis)
     delivery_id = only_id(deliveries)
-    deliveries.record(delivery_id, attempt(1), status="failed")
+    outbox.record(delivery_id, attempt(1), status="failed")
     deliveries.redeliver(deliveries.get(delivery_id, "alice"))
-    assert [claimed.id for claimed in deliveries.claim_due(10, lease_s=60)] == [delivery_id]
+    assert claimed_id(outbox) == delivery_id
     delivery = deliveries.get(delivery_id, "alice")
     assert (delivery.status, delivery.attempts) == ("pending", 0)
     assert redis.ttl(f"rm:delivery:{delivery_id}") == redis.ttl(f"rm:attempts:{delivery_id}") == -1
     assert deliveries.attempts(delivery_id) == [attempt(1)], "the log goes on"
 
 
-def test_the_log_keeps_the_last_attempts_only(redis: Redis, deliveries: Deliveries) -> None:
+def test_the_log_keeps_the_last_attempts_only(redis: Redis, deliveries: Deliveries, outbox: Outbox) -> None:
     finish_job(redis)
     delivery_id = only_id(deliveries)
     for number in range(30):
-        deliveries.record(delivery_id, attempt(number), status="pending", retry_in_s=1)
+        outbox.record(delivery_id, attempt(number), status="pending", retry_in_s=1)
     assert deliveries.attempts(delivery_id) == [attempt(number) for number in range(10, 30)]
 
 
-def test_a_record_of_a_delivery_that_is_gone_only_stops_it(redis: Redis, deliveries: Deliveries) -> None:
+def test_a_record_of_a_delivery_that_is_gone_only_stops_it(redis: Redis, outbox: Outbox) -> None:
     redis.zadd("rm:due", {"msg_gone": 0})
-    deliveries.record("msg_gone", attempt(1), status="pending")
+    outbox.record("msg_gone", attempt(1), status="pending")
     assert redis.keys("rm:*") == []
 
 

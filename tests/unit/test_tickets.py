@@ -8,7 +8,7 @@ import pytest
 from celery import Celery
 from redis import Redis
 
-from shared.tickets import CELERY_SETTINGS, RENDER_TASK, WEBHOOK_QUEUE, Tickets, model_of, render_queue
+from shared.tickets import BATCH_QUEUE, CELERY_SETTINGS, RENDER_TASK, Tickets, model_of, render_queue
 
 MODEL = "black-forest-labs/FLUX.1-schnell"
 
@@ -45,7 +45,7 @@ def test_a_worker_that_leaves_work_behind_passes_on_a_few_tickets_of_those_missi
 
 def test_nothing_is_published_where_nothing_waits(valkey: Redis, tickets: Tickets) -> None:
     assert tickets.wake_renderers(MODEL, queued=0, workers=5) == 0
-    assert tickets.wake_delivery(due=0) == 0
+    assert tickets.wake_batches(due=0) == 0
     assert valkey.keys("*") == []
 
 
@@ -58,9 +58,9 @@ def test_a_ticket_that_was_taken_or_lost_is_replaced(valkey: Redis, tickets: Tic
 
 def test_a_ticket_says_only_which_task_in_which_queue(valkey: Redis, tickets: Tickets) -> None:
     tickets.wake_renderers(MODEL, queued=1, workers=1)
-    tickets.wake_delivery(due=1000)
+    tickets.wake_batches(due=1000)
     message = valkey.lindex(render_queue(MODEL), 0) or ""
     assert f'"task": "{RENDER_TASK}"' in message
     assert "job" not in message
     assert model_of(render_queue(MODEL)) == MODEL
-    assert valkey.llen(WEBHOOK_QUEUE) == 64
+    assert valkey.llen(BATCH_QUEUE) == 64

@@ -24,13 +24,11 @@ from client import Client
 from client.exit_codes import ExitCode
 from shared import egress
 from shared.accounts import Accounts
-from shared.batches import Batches
 from shared.deliveries import Deliveries
-from shared.records import Records
+from shared.outbox import Outbox
 from shared.scheduler import Scheduler
 from shared.settings import Settings
 from shared.views import Views
-from shared.waking import build_waker
 from tests.background import working_on
 from tests.integration.api.conftest import Farm, serving
 from tests.servers import PATIENCE_S, wait_until
@@ -46,19 +44,16 @@ def farm(valkey_url: str, s3: Settings) -> Iterator[Farm]:
     """A farm that works on batches and sends webhooks to this machine."""
     with serving(replace(s3, redis_url=valkey_url, egress_allow="127.0.0.0/8")) as live:
         scheduler = Scheduler(live.redis, lease_s=60, max_attempts=1, retry_delay_s=1)
-        batches = batch_worker(
-            live.settings, live.redis, scheduler, build_waker(live.redis, lambda *_: None), live.storage
-        )
+        batches = batch_worker(live.settings, live.redis, scheduler, live.storage)
         sender = WebhookSender(
+            outbox=Outbox(live.redis),
             deliveries=Deliveries(live.redis),
-            records=Records(live.redis),
             accounts=Accounts(live.redis),
             views=Views(live.redis, scheduler, live.url),
-            http=egress.client(egress.allowed_networks(live.settings), 5),
+            transport=egress.transport(egress.allowed_networks(live.settings), 5),
             lanes=Lanes(2),
             timeout_s=5,
             retries_s=(1,),
-            batches=Batches(live.redis),
         )
         with working_on(batches.work_due, sender.send_due):
             yield live

@@ -14,7 +14,6 @@ from openai import OpenAI
 from openai.types import Batch
 
 from shared.scheduler import Scheduler
-from shared.waking import build_waker
 from tests.background import working_on
 from tests.integration.api.conftest import Farm
 from tests.servers import wait_until
@@ -25,7 +24,7 @@ from worker.batching import batch_worker
 def sdk(live: Farm) -> Iterator[OpenAI]:
     """A client of a farm that works on batches."""
     scheduler = Scheduler(live.redis, lease_s=60, max_attempts=1, retry_delay_s=1)
-    worker = batch_worker(live.settings, live.redis, scheduler, build_waker(live.redis, lambda *_: None), live.storage)
+    worker = batch_worker(live.settings, live.redis, scheduler, live.storage)
     with working_on(worker.work_due), OpenAI(api_key=live.key, base_url=live.url + "/v1", max_retries=0) as client:
         yield client
 

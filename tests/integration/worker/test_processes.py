@@ -48,11 +48,11 @@ def test_pictures_of_every_format_are_stored_as_their_records_say(farm: Farm) ->
             assert picture.size == (256, 256)
 
 
-def test_lost_tickets_are_healed(farm: Farm) -> None:
+def test_lost_tickets_and_wake_ups_are_healed(farm: Farm) -> None:
     ids = farm.accept(20, steps=4)
     farm.wait_until(lambda: farm.jobs(ids)[0].status != "queued", "the first batch is claimed")
     for _ in range(20):
-        farm.redis.delete(f"render.{MODEL}", "webhooks")
+        farm.redis.delete(f"render.{MODEL}", "rm:wake_ups")
     farm.wait_finished(ids)
     farm.check_history(ids)
 

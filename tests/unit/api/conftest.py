@@ -16,7 +16,6 @@ from api.app import create_app
 from shared.accounts import Accounts
 from shared.scheduler import Scheduler
 from shared.settings import Settings
-from shared.waking import build_waker
 from tests.background import working_on
 from tests.fake_worker import FakeWorker
 from tests.memory_storage import MemoryStorage
@@ -134,7 +133,7 @@ def submit(client: FlaskClient) -> Post:
 @pytest.fixture
 def batching(redis: Redis, storage: MemoryStorage) -> BatchWorker:
     scheduler = Scheduler(redis, lease_s=60, max_attempts=1, retry_delay_s=1)
-    return batch_worker(SETTINGS, redis, scheduler, build_waker(redis, lambda *_: None), storage)
+    return batch_worker(SETTINGS, redis, scheduler, storage)
 
 
 @pytest.fixture

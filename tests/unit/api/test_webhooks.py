@@ -11,6 +11,7 @@ from redis import Redis
 
 from intake.job_body import EVENTS
 from shared.deliveries import MAX_ENDPOINTS, Deliveries
+from shared.outbox import Outbox
 from tests.fake_worker import FakeWorker
 from tests.unit.api.conftest import Post
 
@@ -74,10 +75,12 @@ def test_deliveries_are_logged_with_their_attempts_and_sent_again(
     job_id = submit(webhook_url=HOOK).json["id"]
     worker.work()
     deliveries = Deliveries(redis)
-    (claimed,) = deliveries.claim_due(10, 60)
-    delivery_id = claimed.id
+    outbox = Outbox(redis)
+    claimed = outbox.claim(60)
+    assert claimed
+    delivery_id = claimed.delivery.id
     attempt = {"at": "2026-01-01T00:00:00Z", "seconds": 0.1, "result": "http_5xx", "http_status": 500, "detail": ""}
-    deliveries.record(delivery_id, attempt, status="failed")
+    outbox.record(delivery_id, attempt, status="failed")
     (shown,) = client.get("/v1/webhooks/deliveries").json["data"]
     assert (shown["id"], shown["job_id"], shown["event"]) == (delivery_id, job_id, "job.succeeded")
     assert (shown["status"], shown["endpoint_id"], shown["attempts"]) == ("failed", None, [attempt])

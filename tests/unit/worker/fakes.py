@@ -132,6 +132,11 @@ class RenderWorker:
             drain_s=0.0,
         )
 
+    @property
+    def wake_ups(self) -> int:
+        """How many lie there for senders of webhooks."""
+        return self.redis.llen("rm:wake_ups")
+
     def _send(self, task: str, queue: str) -> None:
         self.sent.append(queue)
         self.redis.lpush(queue, task)

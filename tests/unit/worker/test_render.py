@@ -16,7 +16,6 @@ from shared.images import Images
 from shared.jobs import JobStatus, NewJob
 from shared.models import Mode
 from shared.scheduler import Scheduler
-from shared.tickets import WEBHOOK_QUEUE
 from tests.scheduling import MODEL, let_pass, new_job
 from tests.servers import PATIENCE_S, wait_until
 from tests.unit.worker.fakes import PROVENANCE, STEPS, Failing, RenderWorker
@@ -52,7 +51,7 @@ def test_a_ticket_renders_as_many_jobs_as_fit_and_publishes_a_ticket_for_the_res
 def test_the_webhook_of_a_finished_job_goes_out_without_waiting_for_upkeep(worker: RenderWorker) -> None:
     worker.accept(new_job(webhook_url="https://receiver.example/hook"))
     worker.work()
-    assert worker.sent == [WEBHOOK_QUEUE]
+    assert worker.wake_ups == 1
 
 
 def test_a_finished_job_names_pictures_that_are_stored_each_with_its_seed(worker: RenderWorker, redis: Redis) -> None:

@@ -11,11 +11,11 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from shared.answers import Progress
 from shared.batches import Batches
-from shared.deliveries import Deliveries
 from shared.jobs import Stage
+from shared.outbox import Outbox
 from shared.storage import StorageError
 from shared.tickets import Tickets
-from tests.scheduling import MODEL, complete, let_pass, new_job, new_scheduler
+from tests.scheduling import MODEL, let_pass, new_job, new_scheduler
 from tests.servers import wait_until
 from worker import upkeep
 from worker.upkeep import Duty, Sweeper
@@ -33,7 +33,7 @@ class Broker:
 
 @pytest.fixture
 def sweeper(redis: Redis) -> Sweeper:
-    return Sweeper(redis, new_scheduler(redis), Tickets(redis, Broker(redis).send), Deliveries(redis), Batches(redis))
+    return Sweeper(redis, new_scheduler(redis), Tickets(redis, Broker(redis).send), Outbox(redis), Batches(redis))
 
 
 def test_work_without_a_ticket_gets_one_and_only_one(redis: Redis, sweeper: Sweeper) -> None:
@@ -48,14 +48,10 @@ def test_work_without_a_ticket_gets_one_and_only_one(redis: Redis, sweeper: Swee
 
 def test_no_ticket_is_published_where_nothing_waits(redis: Redis, sweeper: Sweeper) -> None:
     scheduler = new_scheduler(redis)
-    job = new_job(webhook_url="https://receiver.example/")
-    scheduler.enqueue("alice", [job])
-    (lease,) = scheduler.claim(MODEL, "worker-1", max_images=1).leases
+    scheduler.enqueue("alice", [new_job()])
+    assert scheduler.claim(MODEL, "worker-1", max_images=1).leases
     sweeper.wake()
-    assert not redis.exists(f"render.{MODEL}", "webhooks")
-    complete(scheduler, lease)
-    sweeper.wake()
-    assert redis.llen("webhooks") == 1, "a webhook is due now"
+    assert not redis.exists(f"render.{MODEL}", "batches", "rm:wake_ups")
 
 
 def test_a_lost_workers_jobs_come_back(redis: Redis, sweeper: Sweeper) -> None:

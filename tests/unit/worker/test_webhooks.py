@@ -20,7 +20,7 @@ from tests.unit.worker.fakes import Failing
 
 def test_a_delivered_webhook_tells_the_job_and_verifies(redis: Redis) -> None:
     receiver = Receiver(200)
-    sending = Sending(redis, receiver.client)
+    sending = Sending(redis, receiver.transport)
     job_id = sending.finish()
     sending.sender.send_due()
     (request,) = receiver.requests
@@ -32,7 +32,7 @@ def test_a_delivered_webhook_tells_the_job_and_verifies(redis: Redis) -> None:
 
 def test_for_a_day_after_a_rotation_both_secrets_verify(redis: Redis) -> None:
     receiver = Receiver(200)
-    sending = Sending(redis, receiver.client)
+    sending = Sending(redis, receiver.transport)
     secrets = [sending.accounts.webhook_secret("alice"), sending.accounts.rotate_webhook_secret("alice")]
     assert 86_000 < redis.ttl("rm:old_webhook_secret:alice") <= 86_400
     sending.finish()
@@ -50,7 +50,7 @@ def test_for_a_day_after_a_rotation_both_secrets_verify(redis: Redis) -> None:
 
 def test_every_try_bears_the_same_id_and_a_valid_signature_of_its_own_time(redis: Redis) -> None:
     receiver = Receiver(500, httpx.ConnectError("refused"), 204)
-    sending = Sending(redis, receiver.client)
+    sending = Sending(redis, receiver.transport)
     job_id = sending.finish()
     secret = Webhook(sending.accounts.webhook_secret("alice"))
     for tries in range(3):
@@ -83,7 +83,7 @@ def test_what_a_retry_may_mend_is_retried_on_schedule_and_then_given_up(
     redis: Redis, answer: Answer, result: str
 ) -> None:
     receiver = Receiver(answer)
-    sending = Sending(redis, receiver.client)
+    sending = Sending(redis, receiver.transport)
     job_id = sending.finish()
     for low, high in ((4, 6), (299, 331)):
         sending.sender.send_due()
@@ -104,7 +104,7 @@ def test_what_a_retry_may_mend_is_retried_on_schedule_and_then_given_up(
 )
 def test_a_receiver_may_ask_for_a_longer_wait_in_seconds(redis: Redis, header: str, low: float, high: float) -> None:
     receiver = Receiver((429, {b"retry-after": header.encode("latin-1")}))
-    sending = Sending(redis, receiver.client)
+    sending = Sending(redis, receiver.transport)
     job_id = sending.finish()
     sending.sender.send_due()
     due_in_s = sending.due_in_s(job_id)
@@ -113,7 +113,7 @@ def test_a_receiver_may_ask_for_a_longer_wait_in_seconds(redis: Redis, header: s
 
 
 def test_an_address_that_is_blocked_is_not_tried_again(redis: Redis) -> None:
-    sending = Sending(redis, Receiver(EgressBlocked("10.0.0.1 is not a public address")).client)
+    sending = Sending(redis, Receiver(EgressBlocked("10.0.0.1 is not a public address")).transport)
     job_id = sending.finish()
     sending.sender.send_due()
     assert sending.delivery(job_id).status == "failed"
@@ -122,7 +122,7 @@ def test_an_address_that_is_blocked_is_not_tried_again(redis: Redis) -> None:
 
 def test_an_endpoint_that_answers_410_is_sent_nothing_more_not_even_what_was_due(redis: Redis) -> None:
     receiver = Receiver(410)
-    sending = Sending(redis, receiver.client)
+    sending = Sending(redis, receiver.transport)
     endpoint = sending.deliveries.add_endpoint("alice", URL, ["job.succeeded"])
     for _ in range(3):
         sending.finish(url=None)
@@ -137,7 +137,7 @@ def test_an_endpoint_that_answers_410_is_sent_nothing_more_not_even_what_was_due
 
 def test_a_deleted_endpoint_is_sent_nothing(redis: Redis) -> None:
     receiver = Receiver(200)
-    sending = Sending(redis, receiver.client)
+    sending = Sending(redis, receiver.transport)
     endpoint = sending.deliveries.add_endpoint("alice", URL, ["job.succeeded"])
     sending.finish(url=None)
     sending.deliveries.remove_endpoint(endpoint)
@@ -148,7 +148,7 @@ def test_a_deleted_endpoint_is_sent_nothing(redis: Redis) -> None:
 
 def test_a_job_past_its_retention_is_not_told_of(redis: Redis) -> None:
     receiver = Receiver(200)
-    sending = Sending(redis, receiver.client)
+    sending = Sending(redis, receiver.transport)
     job_id = sending.finish()
     redis.delete(f"rm:job:{job_id}")
     sending.sender.send_due()
@@ -158,7 +158,7 @@ def test_a_job_past_its_retention_is_not_told_of(redis: Redis) -> None:
 
 def test_an_endpoint_is_signed_for_with_its_own_secret(redis: Redis) -> None:
     receiver = Receiver(200)
-    sending = Sending(redis, receiver.client)
+    sending = Sending(redis, receiver.transport)
     endpoint = sending.deliveries.add_endpoint("alice", URL, ["job.succeeded"])
     sending.finish(url=None)
     sending.sender.send_due()
@@ -167,32 +167,33 @@ def test_an_endpoint_is_signed_for_with_its_own_secret(redis: Redis) -> None:
 
 
 def test_while_one_sends_no_other_does(redis: Redis) -> None:
-    sending = Sending(redis, Receiver(200).client)
+    sending = Sending(redis, Receiver(200).transport)
     sending.finish()
-    (_,) = sending.deliveries.claim_due(1, 60)
+    assert sending.outbox.claim(60)
     other = Receiver(200)
-    Sending(redis, other.client).sender.send_due()
+    Sending(redis, other.transport).sender.send_due()
     assert not other.requests
 
 
 def test_what_a_sender_that_died_had_in_hand_is_sent_after_its_lease_with_the_same_id(redis: Redis) -> None:
     receiver = Receiver(200)
-    sending = Sending(redis, receiver.client)
+    sending = Sending(redis, receiver.transport)
     job_id = sending.finish()
-    (claimed,) = sending.deliveries.claim_due(1, 0.01)
+    claimed = sending.outbox.claim(0.01)
+    assert claimed
     time.sleep(0.02)
     sending.sender.send_due()
-    assert [request.headers["webhook-id"] for request in receiver.requests] == [claimed.id]
+    assert [request.headers["webhook-id"] for request in receiver.requests] == [claimed.delivery.id]
     assert sending.delivery(job_id).status == "delivered"
 
 
 def test_a_sender_that_was_presumed_dead_does_not_undo_the_delivery(redis: Redis) -> None:
     receiver = Receiver(200)
-    sending = Sending(redis, receiver.client)
+    sending = Sending(redis, receiver.transport)
     job_id = sending.finish()
     sending.sender.send_due()
     late = {"at": "2026-01-01T00:00:00.000Z", "result": "timeout"}
-    sending.deliveries.record(sending.delivery(job_id).id, late, status="pending", retry_in_s=5)
+    sending.outbox.record(sending.delivery(job_id).id, late, status="pending", retry_in_s=5)
     assert sending.delivery(job_id).status == "delivered"
     assert sending.due_in_s(job_id) is None
     assert [attempt["result"] for attempt in sending.attempts(job_id)] == ["delivered", "timeout"]
@@ -200,7 +201,7 @@ def test_a_sender_that_was_presumed_dead_does_not_undo_the_delivery(redis: Redis
 
 def test_a_redelivery_bears_the_same_id(redis: Redis) -> None:
     receiver = Receiver(200)
-    sending = Sending(redis, receiver.client)
+    sending = Sending(redis, receiver.transport)
     job_id = sending.finish()
     sending.sender.send_due()
     sending.deliveries.redeliver(sending.delivery(job_id))
@@ -212,15 +213,16 @@ def test_a_redelivery_bears_the_same_id(redis: Redis) -> None:
 
 def test_a_delivery_whose_record_is_gone_is_dropped(redis: Redis) -> None:
     redis.zadd("rm:due", {"msg_unknown": 0})
-    sending = Sending(redis, Receiver(200).client)
+    sending = Sending(redis, Receiver(200).transport)
     sending.sender.send_due()
     assert redis.zcard("rm:due") == 0
 
 
 def test_redis_that_goes_away_while_sending_leaves_the_delivery_due(redis: Redis) -> None:
-    sending = Sending(redis, Receiver(200).client)
+    sending = Sending(redis, Receiver(200).transport)
     job_id = sending.finish()
-    sending.sender._records = Failing(sending.sender._records, "get", RedisConnectionError("away"), 1)
+    redis.hdel("rm:account:alice", "webhook_secret")
+    sending.sender._accounts = Failing(sending.accounts, "webhook_secret", RedisConnectionError("away"), 1)
     with pytest.raises(RedisConnectionError):
         sending.sender.send_due()
     assert sending.delivery(job_id).status == "pending"
@@ -232,9 +234,9 @@ def test_what_was_sent_while_redis_went_away_is_recorded_when_it_is_back_and_not
 ) -> None:
     monkeypatch.setattr("worker.patience.PAUSE_S", 0.005)
     receiver = Receiver(200)
-    sending = Sending(redis, receiver.client)
+    sending = Sending(redis, receiver.transport)
     job_id = sending.finish()
-    sending.sender._deliveries = Failing(sending.deliveries, "record", RedisConnectionError("away"), 3)
+    sending.sender._outbox = Failing(sending.outbox, "record", RedisConnectionError("away"), 3)
     sending.sender.send_due()
     sending.make_due()
     sending.sender.send_due()
@@ -244,14 +246,14 @@ def test_what_was_sent_while_redis_went_away_is_recorded_when_it_is_back_and_not
 
 def test_a_sender_that_is_told_to_go_finishes_one_and_begins_none(redis: Redis) -> None:
     receiver = Receiver(200)
-    sending = Sending(redis, receiver.client)
+    sending = Sending(redis, receiver.transport)
     first, second = sending.finish(), sending.finish()
 
     def goes(request: httpx.Request) -> httpx.Response:
         sending.sender.draining = True
         return receiver(request)
 
-    sending.sender._http = httpx.Client(transport=httpx.MockTransport(goes))
+    sending.sender._transport = httpx.MockTransport(goes)
     sending.sender.send_due()
     assert {sending.delivery(first).status, sending.delivery(second).status} == {"delivered", "pending"}
 
@@ -261,14 +263,14 @@ def test_webhooks_of_a_slow_account_are_put_off_without_an_attempt_and_others_ar
 ) -> None:
     monkeypatch.setattr("worker.lanes._SLOW_S", 0.01)
     receiver = Receiver(200)
-    sending = Sending(redis, receiver.client, slow_places=0)
+    sending = Sending(redis, receiver.transport, slow_places=0)
 
     def slow_for_mallory(request: httpx.Request) -> httpx.Response:
         if request.url.host == "slow.example":
             time.sleep(0.02)
         return receiver(request)
 
-    sending.sender._http = httpx.Client(transport=httpx.MockTransport(slow_for_mallory))
+    sending.sender._transport = httpx.MockTransport(slow_for_mallory)
     slow = [sending.finish("mallory", url="https://slow.example/") for _ in range(3)]
     quick = sending.finish("alice")
     sending.sender.send_due()
@@ -295,7 +297,7 @@ class Endless(httpx.SyncByteStream):
 @pytest.mark.parametrize(("status", "result"), [(200, "delivered"), (500, "http_5xx")])
 def test_of_a_giant_answer_only_the_beginning_is_read(redis: Redis, status: int, result: str) -> None:
     answer = Endless()
-    sending = Sending(redis, Receiver(httpx.Response(status, stream=answer)).client)
+    sending = Sending(redis, Receiver(httpx.Response(status, stream=answer)).transport)
     job_id = sending.finish()
     sending.sender.send_due()
     (attempt,) = sending.attempts(job_id)
