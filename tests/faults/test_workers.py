@@ -16,6 +16,7 @@ import pytest
 
 from farm import parts
 from shared.images import Images
+from shared.outputs import output_key, output_prefix
 from shared.settings import Settings
 from tests.faults.proxy import Proxy
 from tests.servers import PATIENCE_S, running, s3_answers, valkey_answers, wait_until
@@ -105,7 +106,7 @@ def test_a_worker_that_wakes_up_after_its_lease_changes_nothing_and_works_on(far
     farm.wait_for_progress(ids[0])
     farm.render.send_signal(signal.SIGSTOP)
     # What it may have stored before it stood still.
-    farm.storage.put(f"outputs/{ids[0]}/1/0.jpeg", b"of the first attempt", "image/jpeg")
+    farm.storage.put(output_key(ids[0], 1, 0, "jpeg"), b"of the first attempt", "image/jpeg")
     other = farm.start_render()
     farm.wait_finished(ids)
     farm.render.send_signal(signal.SIGCONT)
@@ -115,8 +116,8 @@ def test_a_worker_that_wakes_up_after_its_lease_changes_nothing_and_works_on(far
     assert winner.attempts == 2
     Litter(farm.redis).sweep(farm.storage)
     (image,) = Images(farm.redis).read(winner.images).values()
-    assert farm.storage.keys(f"outputs/{ids[0]}/") == [image.key]
-    assert image.key.startswith(f"outputs/{ids[0]}/2/")
+    assert farm.storage.keys(output_prefix(ids[0])) == [image.key]
+    assert image.key == output_key(ids[0], 2, 0, "jpeg")
     end(other, signal.SIGTERM, 20)
     later = farm.accept(1)
     farm.wait_finished(later)
