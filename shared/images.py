@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import Any, Self, cast
 
@@ -42,9 +42,11 @@ class Image:
 
     def record(self) -> dict[str, Any]:
         """For JSON; the id is the key of the record."""
-        data = asdict(self)
-        del data["id"]
-        return data
+        # Not with `asdict`, which copies deeply: nothing in it is nested, and it is done for each picture.
+        return {name: getattr(self, name) for name in _RECORDED}
+
+
+_RECORDED = [field.name for field in fields(Image) if field.name != "id"]
 
 
 @dataclass(frozen=True, slots=True)

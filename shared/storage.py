@@ -1,7 +1,6 @@
 """Pictures and files in S3: MinIO, or any other.
 
-Keys: `outputs/<job>/<attempt>/<image number>.<format>` for finished pictures, `inputs/<job>/…` for the images a job
-starts from, `uploads/<image id>.<format>` for images uploaded to be used by id, `files/<file id>` for files,
+Keys: `outputs/…` for finished pictures (`shared.outputs`), `inputs/<job>/…` for the images a job starts from, `uploads/<image id>.<format>` for images uploaded to be used by id, `files/<file id>` for files,
 `batches/<batch>/…` for what a batch writes on its way.
 """
 

@@ -90,6 +90,11 @@ class Tickets:
         missing = _wanted(queued, workers) - lying
         return self._top_up(RENDER_TASK, render_queue(model_id), lying + min(missing, _PASSED_ON), lying)
 
+    @staticmethod
+    def suffice(*, queued: int, lying: int) -> bool:
+        """Whether `lying` tickets are enough for so many jobs, however many workers there are."""
+        return lying >= min(queued, _MAX_TICKETS)
+
     def wake_batches(self, *, due: int) -> int:
         """See that tickets wait for batches, as many as are due; how many were published."""
         return self._top_up(BATCH_TASK, BATCH_QUEUE, min(due, _MAX_TICKETS))

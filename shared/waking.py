@@ -34,7 +34,8 @@ class Waker:
 
     def after_claim(self, model_id: str, claim: Claim) -> None:
         """Others, or this worker's next thread, go on with what is left."""
-        if claim.leases and claim.queued:
+        # First what is known: each worker of a large farm would count all the others, again and again.
+        if claim.leases and not self._tickets.suffice(queued=claim.queued, lying=claim.tickets):
             with _best_effort():
                 workers = self._workers.serving(model_id)
                 self._tickets.pass_on(model_id, queued=claim.queued, workers=workers, lying=claim.tickets)

@@ -11,6 +11,7 @@ from shared.answers import Progress
 from shared.ids import new_id
 from shared.images import Image
 from shared.jobs import Lease, Stage
+from shared.outputs import output_key
 from shared.scheduler import Scheduler
 from shared.storage import CONTENT_TYPES, Storage
 
@@ -59,7 +60,7 @@ class FakeWorker:
             id=new_id("image"),
             account=lease.account,
             name=lease.name or "untitled",
-            key=f"outputs/{lease.id}/{lease.attempt}/{number}.{asked.output_format}",
+            key=output_key(lease.id, lease.attempt, number, asked.output_format),
             width=asked.width,
             height=asked.height,
             format=asked.output_format,

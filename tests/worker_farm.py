@@ -29,6 +29,7 @@ from shared.files import File, Files, file_key
 from shared.ids import new_id
 from shared.images import Images
 from shared.jobs import Job, NewJob, Priority
+from shared.outputs import output_prefix
 from shared.records import Records
 from shared.redis_client import connect
 from shared.requests import resolve
@@ -228,7 +229,7 @@ class WorkerFarm:
             assert events[-1]["status"] == "succeeded"
             images = Images(self.redis).read(job.images)
             assert len(images) == job.request.n
-            assert {image.key for image in images.values()} <= set(self.storage.keys(f"outputs/{job.id}/"))
+            assert {image.key for image in images.values()} <= set(self.storage.keys(output_prefix(job.id)))
             deliveries = [
                 delivery
                 for delivery in Deliveries(self.redis).page(ACCOUNT, limit=1000, after=None)[0]

@@ -12,6 +12,7 @@ from typing import cast
 from redis import Redis
 
 from shared.images import Images
+from shared.outputs import output_prefix
 from shared.records import Records
 from shared.redis_client import PREFIX
 from shared.storage import Storage
@@ -43,5 +44,5 @@ class Litter:
         for job_id in cast(list[str], self._redis.srandmember(self._open, _LIMIT)):
             job = self._records.read([job_id])[0]
             wanted = {image.key for image in self._images.read(job.images if job else []).values()}
-            storage.delete(key for key in storage.keys(f"outputs/{job_id}/") if key not in wanted)
+            storage.delete(key for key in storage.keys(output_prefix(job_id)) if key not in wanted)
             self._redis.srem(self._open, job_id)

@@ -141,13 +141,18 @@ class RenderRole:
                 resident=self._engine.resident,
             )
         )
-        queued = self._queues.queued()
+        idle = state == "idle"
         self._watchdog.look(
-            idle=state == "idle",
+            idle=idle,
             tickets_taken=self._renderer.tickets_taken,
-            work_waits=any(queued.get(model_id) for model_id in self._served),
+            # Of a farm at work nobody asks: every worker would, and at every beat.
+            work_waits=idle and self._work_waits(),
             device_silent_s=self._renderer.device_silent_s,
         )
+
+    def _work_waits(self) -> bool:
+        queued = self._queues.queued()
+        return any(queued.get(model_id) for model_id in self._served)
 
 
 class UpkeepRole:

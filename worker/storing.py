@@ -17,6 +17,7 @@ from shared.errors import JobFailure
 from shared.ids import new_id
 from shared.images import Image
 from shared.jobs import Lease, Stage
+from shared.outputs import output_key
 from shared.storage import CONTENT_TYPES, ObjectMissing, Storage, StorageError
 from worker import metrics
 from worker.encoding import encode
@@ -146,7 +147,7 @@ def _to_image(lease: Lease, number: int, picture: PillowImage.Image) -> tuple[Im
         id=new_id("image"),
         account=lease.account,
         name=lease.name or request.prompt[:_NAME_LENGTH],
-        key=f"outputs/{lease.id}/{lease.attempt}/{number}.{request.output_format}",
+        key=output_key(lease.id, lease.attempt, number, request.output_format),
         width=picture.width,
         height=picture.height,
         format=request.output_format,

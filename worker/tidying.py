@@ -7,13 +7,14 @@ counters. With a retention of 0, jobs, pictures, uploads and their records as we
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import cast
 
 from redis import Redis
 
 from shared.deliveries import Deliveries
 from shared.images import Images
+from shared.outputs import output_prefix
 from shared.records import Records
 from shared.redis_client import PREFIX, Script, now_ms
 from shared.storage import Storage, StorageError
@@ -79,11 +80,16 @@ class Tidier:
                 return
 
     def _remove_jobs(self, job_ids: Sequence[str]) -> int:
+        jobs = self._records.read(job_ids)
+        images = self._images.read([id_ for job in jobs if job for id_ in job.images])
         removed = 0
-        for job_id, job in zip(job_ids, self._records.read(job_ids), strict=True):
+        for job_id, job in zip(job_ids, jobs, strict=True):
+            ids = job.images if job else []
+            # What a release stored that laid its keys out otherwise is known to the records alone.
+            recorded = [images[id_].key for id_ in ids if id_ in images]
             # Objects first: should this be cut short, the record remains and it is done again.
-            if self._remove_objects(f"outputs/{job_id}/", f"inputs/{job_id}/"):
-                self._forget(job_id, GONE_S, *(job.images if job else []))
+            if self._remove_objects(output_prefix(job_id), f"inputs/{job_id}/", recorded=recorded):
+                self._forget(job_id, GONE_S, *ids)
                 removed += 1
         return removed
 
@@ -103,10 +109,11 @@ class Tidier:
             removed += 1
         return removed
 
-    def _remove_objects(self, *prefixes: str) -> bool:
+    def _remove_objects(self, *prefixes: str, recorded: Iterable[str] = ()) -> bool:
         """Whether they are gone. One object that S3 will not give up must not keep all the younger ones."""
         try:
-            self._storage.delete([key for prefix in prefixes for key in self._storage.keys(prefix)])
+            found = (key for prefix in prefixes for key in self._storage.keys(prefix))
+            self._storage.delete({*found, *recorded})
         except StorageError as error:
             _log.warning("%s cannot be removed: %s", prefixes[0], error)
             return False

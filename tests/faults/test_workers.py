@@ -16,6 +16,7 @@ import pytest
 
 from farm import parts
 from shared.images import Images
+from shared.outputs import output_key, output_prefix
 from shared.settings import Settings
 from tests.faults.proxy import Proxy
 from tests.servers import running, s3_answers, valkey_answers, wait_until
@@ -156,7 +157,7 @@ def test_a_worker_that_wakes_up_after_its_lease_changes_nothing_and_works_on(far
     first = farm.render
     with standing_still(first):
         # What it may have stored before it stood still.
-        farm.storage.put(f"outputs/{ids[0]}/1/0.jpeg", b"of the first attempt", "image/jpeg")
+        farm.storage.put(output_key(ids[0], 1, 0, "jpeg"), b"of the first attempt", "image/jpeg")
         farm.render = farm.start_render()
         farm.wait_finished(ids)
     farm.wait_until(lambda: "lost the lease" in farm.log("render"), "the first worker notices")
@@ -165,8 +166,8 @@ def test_a_worker_that_wakes_up_after_its_lease_changes_nothing_and_works_on(far
     assert winner.attempts > 1
     Litter(farm.redis).sweep(farm.storage)
     (image,) = Images(farm.redis).read(winner.images).values()
-    assert farm.storage.keys(f"outputs/{ids[0]}/") == [image.key]
-    assert not image.key.startswith(f"outputs/{ids[0]}/1/")
+    assert farm.storage.keys(output_prefix(ids[0])) == [image.key]
+    assert image.key != output_key(ids[0], 1, 0, "jpeg")
     farm.end(farm.render, signal.SIGTERM)
     farm.render = first
     later = farm.accept(1)

@@ -43,6 +43,12 @@ def test_a_worker_that_leaves_work_behind_passes_on_a_few_tickets_of_those_missi
     assert valkey.llen(render_queue(MODEL)) == 4
 
 
+def test_as_many_tickets_as_there_may_be_suffice_for_any_number_of_workers(tickets: Tickets) -> None:
+    for queued, lying in ((1, 0), (1, 1), (63, 62), (1000, 63), (1000, 64), (0, 0)):
+        published = tickets.pass_on(MODEL, queued=queued, workers=10**6, lying=lying)
+        assert tickets.suffice(queued=queued, lying=lying) == (published == 0)
+
+
 def test_nothing_is_published_where_nothing_waits(valkey: Redis, tickets: Tickets) -> None:
     assert tickets.wake_renderers(MODEL, queued=0, workers=5) == 0
     assert tickets.wake_batches(due=0) == 0

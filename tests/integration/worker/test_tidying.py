@@ -6,6 +6,7 @@ import pytest
 
 from shared.deliveries import Deliveries
 from shared.errors import RendermillError
+from shared.outputs import output_key, output_prefix
 from shared.records import Records
 from shared.redis_client import connect
 from shared.settings import Settings
@@ -28,7 +29,7 @@ def test_litter_and_what_is_past_its_retention_leave_redis_and_s3(valkey_url: st
             record = {
                 "account": "alice",
                 "name": "fox",
-                "key": f"outputs/{lease.id}/1/0.jpeg",
+                "key": output_key(lease.id, 1, 0, "jpeg"),
                 "width": 8,
                 "height": 8,
                 "format": "jpeg",
@@ -38,15 +39,15 @@ def test_litter_and_what_is_past_its_retention_leave_redis_and_s3(valkey_url: st
             id_ = "image_of_" + lease.id
             scheduler.complete(lease, images={id_: record}, result={"images": [id_]}, render_s=None)
             for attempt in (1, 2):
-                storage.put(f"outputs/{lease.id}/{attempt}/0.jpeg", b"x", "image/jpeg")
+                storage.put(output_key(lease.id, attempt, 0, "jpeg"), b"x", "image/jpeg")
             storage.put(f"inputs/{lease.id}/image.png", b"x", "image/png")
         redis.zadd("rm:retained", {jobs["old"].id: 0}, xx=True)
         Litter(redis).note(jobs["littered"].id)
         Tidier(redis, deliveries=Deliveries(redis), storage=storage, retention_s=60).tidy()
 
-        assert storage.keys(f"outputs/{jobs['old'].id}/") == storage.keys(f"inputs/{jobs['old'].id}/") == []
-        assert storage.keys(f"outputs/{jobs['littered'].id}/") == [f"outputs/{jobs['littered'].id}/1/0.jpeg"]
-        assert len(storage.keys(f"outputs/{jobs['young'].id}/")) == 2
+        assert storage.keys(output_prefix(jobs["old"].id)) == storage.keys(f"inputs/{jobs['old'].id}/") == []
+        assert storage.keys(output_prefix(jobs["littered"].id)) == [output_key(jobs["littered"].id, 1, 0, "jpeg")]
+        assert len(storage.keys(output_prefix(jobs["young"].id))) == 2
         with pytest.raises(RendermillError, match="past its retention"):
             Records(redis).get(jobs["old"].id, "alice")
         assert Records(redis).get(jobs["young"].id, "alice").images

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from typing import cast
 
@@ -13,6 +14,7 @@ from shared.errors import RendermillError
 from shared.files import File, Files
 from shared.ids import new_id
 from shared.images import Image, Images
+from shared.outputs import output_key
 from shared.records import Records
 from shared.storage import Storage, StorageError
 from shared.unclaimed import Unclaimed
@@ -55,7 +57,7 @@ def test_objects_of_losing_attempts_are_swept_and_the_winners_stay(worker: Rende
     worker.scheduler.sweep()
     worker.work()
     winners = set(worker.storage.objects)
-    worker.storage.objects |= {f"outputs/{id_}/{lost.attempt}/{number}.jpeg": b"late" for number in range(2)}
+    worker.storage.objects |= {output_key(id_, lost.attempt, number, "jpeg"): b"late" for number in range(2)}
     tidier(redis, worker.storage).tidy()
     assert set(worker.storage.objects) == winners
     assert worker.status(id_) == "succeeded"
@@ -63,7 +65,7 @@ def test_objects_of_losing_attempts_are_swept_and_the_winners_stay(worker: Rende
 
 def test_objects_of_a_job_that_is_not_finished_are_left_until_it_is(worker: RenderWorker, redis: Redis) -> None:
     (id_,) = worker.accept(new_job())
-    worker.storage.objects[f"outputs/{id_}/1/0.jpeg"] = b"stored by attempt 1, which may still win"
+    worker.storage.objects[output_key(id_, 1, 0, "jpeg")] = b"stored by attempt 1, which may still win"
     Litter(redis).note(id_)
     tidier(redis, worker.storage).tidy()
     assert worker.storage.objects
@@ -75,7 +77,7 @@ def test_objects_of_a_job_that_is_not_finished_are_left_until_it_is(worker: Rend
 def test_a_sweep_that_was_cut_short_is_completed_by_the_next(worker: RenderWorker, redis: Redis) -> None:
     (id_,) = worker.accept(new_job())
     worker.scheduler.cancel(id_, "alice")
-    worker.storage.objects[f"outputs/{id_}/1/0.jpeg"] = b"left"
+    worker.storage.objects[output_key(id_, 1, 0, "jpeg")] = b"left"
     Litter(redis).note(id_)
     worker.storage.away = 1
     with pytest.raises(StorageError):
@@ -99,6 +101,19 @@ def test_past_its_retention_everything_of_a_job_goes_and_its_ids_answer_gone(
     assert not [key for key in redis.scan_iter(f"*{old}*") if not key.startswith("rm:gone:")]
     assert len(worker.job(young).images) == 2
     assert [image.job_id for image in Images(redis).page("alice", take=10, start=None).images] == [young, young]
+
+
+def test_pictures_that_an_earlier_release_stored_elsewhere_go_with_their_job(
+    worker: RenderWorker, redis: Redis
+) -> None:
+    id_ = finished(worker, n=1)
+    (image,) = worker.job(id_).images
+    record = json.loads(redis.get(f"rm:image:{image}") or "")
+    worker.storage.objects[f"outputs/{id_}/1/0.jpeg"] = worker.storage.objects.pop(record["key"])
+    redis.set(f"rm:image:{image}", json.dumps(record | {"key": f"outputs/{id_}/1/0.jpeg"}))
+    grow_old(redis, id_)
+    tidier(redis, worker.storage).tidy()
+    assert not worker.storage.objects
 
 
 def test_a_removal_that_was_cut_short_is_completed_by_the_next(worker: RenderWorker, redis: Redis) -> None:
