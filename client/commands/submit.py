@@ -46,7 +46,8 @@ def submit(
         Path | None, typer.Option(metavar="DIR", help="Save the pictures here as they finish; implies --wait.")
     ] = None,
     model: Annotated[
-        str | None, typer.Option(help="Model of the lines that name none.", autocompletion=model_name)
+        str | None,
+        typer.Option(help="Model of the lines that name none, in the farm's own names.", autocompletion=model_name),
     ] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A field of the lines that lack it.")
@@ -86,11 +87,10 @@ def submit(
             fail(f"--set: {error}", ExitCode.USAGE)
         if not is_window(window):
             fail(f"--window: {window!r} is no number of hours or days up to 14d, such as 24h or 7d", ExitCode.USAGE)
-        if model is not None:
-            fields["model"] = model
         preparing = prepared(
             file,
             fields,
+            model=model,
             out=out,
             salt=secrets.token_hex(4) if again else "",
             priority=None if priority is None else priority.value,
@@ -120,7 +120,7 @@ def resume(
 ) -> None:
     """Go on with a submission that was interrupted, from where it stopped.
 
-    Without an argument it is the one of this folder, else the newest without a folder.
+    Without an argument it is the one of this folder, else the newest without a folder that is not finished.
 
     Example: `rendermill resume pictures`
     """
@@ -132,6 +132,8 @@ def resume(
             submission = Submission.load(folder)
             if submission is None:
                 raise ClientError(f"{folder} was removed.")
+            if place is None:
+                tell(f"This is the submission {submission.name}, of {submission.source}.")
             farm = place_of(url or submission.url, api_key, data_dir or Path(submission.data_dir))
             _carry_on(submission, farm, as_json, wait=True)
 

@@ -15,9 +15,9 @@ from api.schemas.batch import Window
 from client.batches import Batch, is_window
 from client.bulk import sources
 from client.bulk.display import Display
-from client.bulk.names import Names, numbered
 from client.bulk.sources import lines_of, setting
 from intake.job_body import JobBody
+from shared.picture_names import PictureNames, numbered
 
 
 def batch(status: str, completed: int = 0, failed: int = 0, **more: Any) -> Batch:
@@ -73,7 +73,7 @@ def test_the_client_knows_what_windows_the_farm_takes(window: str) -> None:
 
 @given(st.lists(st.tuples(st.text(max_size=80), st.integers(1, 10)), max_size=30))
 def test_names_are_safe_and_no_two_are_alike(lines: list[tuple[str, int]]) -> None:
-    names = Names()
+    names = PictureNames()
     made = [
         name for number, (text, n) in enumerate(lines, start=1) for name in numbered(names.take(number, text, n), n)
     ]
@@ -86,7 +86,7 @@ def test_names_are_safe_and_no_two_are_alike(lines: list[tuple[str, int]]) -> No
 
 
 def test_a_device_of_windows_is_no_name() -> None:
-    assert Names().take(1, "NUL.txt", 1) == "_NUL.txt"
+    assert PictureNames().take(1, "NUL.txt", 1) == "_NUL.txt"
 
 
 def test_a_table_has_the_fields_of_a_job_with_their_types() -> None:
