@@ -1,6 +1,7 @@
 """Names of a batch's pictures, made from what strangers wrote: safe on every system, and no two alike.
 
-The same in an archive and in the folder of `rendermill submit`: this module imports nothing, so that the client may use it.
+The same in an archive and in the folder of `rendermill submit`: this module imports nothing, so that the client may
+use it.
 """
 
 from __future__ import annotations

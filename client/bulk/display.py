@@ -129,7 +129,7 @@ class Display:
 
     def _left_s(self, done: int, rate: float) -> float | None:
         now = time.monotonic()
-        # A farm that has not measured itself yet may predict too early an end: one that has passed was wrong.
+        # What is predicted may be wrong: an end that has passed was.
         if ends := [end for end, holds in self._etas.values() if now < min(end, holds)]:
             return max(ends) - now
         return (self._lines - done) / rate if rate else None

@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
+from redis import Redis
 
 from tests.fake_worker import FakeWorker
+from tests.memory_storage import MemoryStorage
 from tests.unit.api.batch_lines import IMAGES, Create, content, finish, job_line, line
 from tests.unit.api.uploads import upload
 from worker.batching import BatchWorker
@@ -207,3 +209,34 @@ def test_metadata_beyond_its_limits_is_refused(client: FlaskClient, metadata: An
     body = {"input_file_id": upload(client).json["id"], "endpoint": IMAGES, "completion_window": "24h"}
     refused = client.post("/v1/batches", json={**body, "metadata": metadata})
     assert (refused.status_code, refused.json["error"]["param"]) == (400, "metadata")
+
+
+def test_what_a_worker_stores_late_of_refused_lines_counts_for_nothing(
+    client: FlaskClient,
+    batching: BatchWorker,
+    worker: FakeWorker,
+    create: Create,
+    storage: MemoryStorage,
+    redis: Redis,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It froze before it stored a chunk, lost its claim meanwhile, and its chunk was a shorter one."""
+    batch = create([line("good"), *(line(f"bad-{number}", n=99) for number in range(3))])
+    put = storage.put
+
+    def frozen(key: str, data: bytes, content_type: str) -> None:
+        if "/refusals/" in key:
+            monkeypatch.setattr(storage, "put", put)
+            monkeypatch.setattr("worker.judging._CHUNK_LINES", 500)
+            redis.zadd("rm:batches_due", {batch["id"]: 0})
+            batching.work_due()
+        put(key, data, content_type)
+
+    monkeypatch.setattr(storage, "put", frozen)
+    monkeypatch.setattr("worker.judging._CHUNK_LINES", 2)
+    done = finish(client, batching, worker, batch)
+    assert len([key for key in storage.objects if "/refusals/" in key]) == 2, "both stored theirs"
+    entries = content(client, done["error_file_id"])
+    assert [(entry["custom_id"], entry["error"]["code"]) for entry in entries] == [
+        (f"bad-{number}", "invalid_value") for number in range(3)
+    ]
