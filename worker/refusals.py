@@ -23,7 +23,7 @@ def entry(id_: str, custom_id: str | None, line: int, code: str, message: str, p
 
 def store_refusals(
     storage: Storage, batch: Batch, claim: BatchClaim, refusals: Sequence[dict[str, Any]]
-) -> dict[str, int]:
+) -> dict[str, Any]:
     """Keep the entries of the chunk that begins at the cursor; the fields of the record that make them count."""
     if not refusals:
         return {}

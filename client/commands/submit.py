@@ -25,7 +25,7 @@ from client.commands.printing import JsonOption, print_batch, print_job, print_j
 from client.connection import DEFAULT_DATA_DIR, PATIENCE_S, DataDirOption, KeyOption, UrlOption, place_of, reported
 from client.errors import ClientError, LineError
 from client.exit_codes import ExitCode
-from client.scripts import WINDOW
+from client.scripts import WINDOW, OnRetry
 from client.terminal import fail, tell
 
 app = typer.Typer()
@@ -149,8 +149,8 @@ def _entered(stack: ExitStack, context: AbstractContextManager[T], what: object)
 def _carry_on(submission: Submission, place: tuple[str, str], as_json: bool, *, wait: bool) -> None:
     """Run it, say what came of it, and end with the exit code."""
 
-    def connect() -> AsyncClient:
-        return AsyncClient(*place, patience_s=PATIENCE_S)
+    def connect(on_retry: OnRetry) -> AsyncClient:
+        return AsyncClient(*place, patience_s=PATIENCE_S, on_retry=on_retry)
 
     on_row: Callable[[Row], Any] = _print_row if as_json else lambda _: None
     again = f"rendermill resume {shlex.quote(submission.name)}"

@@ -16,6 +16,7 @@ from client.batches import Batch, is_window
 from client.bulk import sources
 from client.bulk.display import Display
 from client.bulk.sources import lines_of, setting
+from client.errors import Unreachable
 from intake.job_body import JobBody
 from shared.picture_names import PictureNames, numbered
 
@@ -52,6 +53,26 @@ def test_a_batch_that_waits_for_credits_says_so_once(capsys: pytest.CaptureFixtu
     assert capsys.readouterr().err.splitlines() == [
         "batch_1 waits for credits: This costs 2 credits. With more of them it goes on.",
         "rendering: 0 of 10 done",
+    ]
+
+
+def test_a_farm_that_is_away_is_waited_for_in_words_and_comes_back(capsys: pytest.CaptureFixture[str]) -> None:
+    with Display(10, 10, settled=0, failed=0) as display:
+        display.uploading("uploading", 1)
+        display.retrying(Unreachable("No farm answers"))
+        display.retrying(None)
+        display.uploading("uploading", 1)(1)
+        display.batch(1, batch("in_progress", completed=4))
+        display.retrying(Unreachable("No farm answers"))
+        display.retrying(Unreachable("No farm answers"))
+        display.retrying(None)
+    assert capsys.readouterr().err.splitlines() == [
+        "uploading: 0 bytes of 1 byte",
+        "waiting for the farm: 0 of 10 done, trying again",
+        "uploading: 0 bytes of 1 byte",
+        "rendering: 4 of 10 done, 0 here",
+        "waiting for the farm: 4 of 10 done, trying again",
+        "rendering: 4 of 10 done, 0 here",
     ]
 
 
