@@ -24,7 +24,7 @@ from client.events import Event
 from client.images import Image, Images
 from client.jobs import Job
 from client.lines import NATIVE_PATH
-from client.scripts import PATIENCE_S, WINDOW, Scripts, batch_body, batch_input
+from client.scripts import PATIENCE_S, WINDOW, OnRetry, Scripts, batch_body, batch_input
 from client.steps import Call, Emit, Listen, NextLine, Pause, Performance, Script, Step, Together
 from client.wire import AT_ONCE, HEARTBEAT_TIMEOUT, broken, name_of, opened, options
 
@@ -40,10 +40,11 @@ class AsyncClient:
         api_key: str | None = None,
         *,
         patience_s: float = PATIENCE_S,
+        on_retry: OnRetry | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         """As a Client's."""
-        self._scripts = Scripts(patience_s, None)
+        self._scripts = Scripts(patience_s, None, on_retry)
         self._http = httpx.AsyncClient(**options(base_url, api_key), transport=transport)
 
     async def __aenter__(self) -> Self:

@@ -24,7 +24,7 @@ from client.events import Event
 from client.images import Image, Images
 from client.jobs import Job
 from client.lines import NATIVE_PATH
-from client.scripts import PATIENCE_S, WINDOW, Scripts, batch_body, batch_input
+from client.scripts import PATIENCE_S, WINDOW, OnRetry, Scripts, batch_body, batch_input
 from client.steps import Call, Emit, Listen, NextLine, Pause, Performance, Script, Step, Together
 from client.wire import AT_ONCE, HEARTBEAT_TIMEOUT, broken, name_of, opened, options
 
@@ -40,16 +40,17 @@ class Client:
         api_key: str | None = None,
         *,
         patience_s: float = PATIENCE_S,
+        on_retry: OnRetry | None = None,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         """A client of the farm at `base_url`, with or without `/v1` at its end, as SDKs of other services want it.
 
         Without an address or a key they are RENDERMILL_URL and RENDERMILL_API_KEY, else those of the farm whose data
         directory is `.rendermill` here. For `patience_s` seconds a call that can safely be repeated (GET, or any with
-        an Idempotency-Key) is tried again when the farm is busy or being restarted. A farm that never answered is not
-        waited for.
+        an Idempotency-Key) is tried again when the farm is busy or being restarted; `on_retry` is told the error, and
+        None once the farm answers again. A farm that never answered is not waited for.
         """
-        self._scripts = Scripts(patience_s, self.download)
+        self._scripts = Scripts(patience_s, self.download, on_retry)
         self._http = httpx.Client(**options(base_url, api_key), transport=transport)
 
     def __enter__(self) -> Self:

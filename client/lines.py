@@ -20,6 +20,8 @@ from client.errors import LineError
 NATIVE_PATH = "/v1/jobs"
 #: What the farm takes in batches; lines for other routes are sent one by one.
 BATCH_PATHS = (NATIVE_PATH, "/v1/images/generations", "/v1/images/edits")
+#: How the routes of the OpenAI API end, under whatever base.
+_OPENAI = ("/images/generations", "/images/edits")
 _ENVELOPE = {"custom_id", "method", "url", "headers", "body"}
 _MAX_CUSTOM_ID = 512
 
@@ -42,6 +44,11 @@ class Line:
     def batchable(self) -> bool:
         """Whether it can be a line of a batch, where headers have no place."""
         return self.url in BATCH_PATHS and not self.headers
+
+    @property
+    def takes_model(self) -> bool:
+        """Whether its `model` is a name of the farm's catalog; other services' routes have names of their own."""
+        return self.native or self.url.endswith(_OPENAI)
 
     @property
     def name(self) -> str:

@@ -12,7 +12,7 @@ from client import batch_files
 from client.answers import Answer, answer_of, items, parsed, understood
 from client.batches import Batch, File, LineFailure
 from client.catalog import Account, Model
-from client.errors import ApiError, JobFailed, Unreachable, WaitTimeout
+from client.errors import ApiError, ClientError, JobFailed, Unreachable, WaitTimeout
 from client.events import Event, following
 from client.images import Image, Images, Load
 from client.jobs import Job
@@ -30,13 +30,17 @@ WINDOW = "14d"
 PAGE = 100
 
 Make = Callable[[Mapping[str, Any]], object]
+#: Told why a call is tried again, and None once one is answered after that.
+OnRetry = Callable[[ClientError | None], object]
 
 
 class Scripts:
     """The scripts of one client."""
 
-    def __init__(self, patience_s: float, load: Load | None) -> None:
+    def __init__(self, patience_s: float, load: Load | None, on_retry: OnRetry | None = None) -> None:
         """Calls that may be repeated are, for `patience_s` seconds; `load` is how its images get their files."""
+        self._on_retry = on_retry or (lambda _: None)
+        self._retrying = False
         self._patience_s = patience_s
         self._job = partial(understood, partial(Job.from_json, load=load))
         self._image = partial(understood, partial(Image.from_json, load=load))
@@ -54,9 +58,14 @@ class Scripts:
                 wait_s = patience.wait_s(error) if self._answered else None
                 if wait_s is None:
                     raise
+                self._retrying = True
+                self._on_retry(error)
                 yield Pause(wait_s)
             else:
                 self._answered = True
+                if self._retrying:
+                    self._retrying = False
+                    self._on_retry(None)
                 return response
 
     def _ask(self, call: Call) -> Script[Answer]:

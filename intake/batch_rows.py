@@ -11,11 +11,11 @@ from typing import Any
 
 from intake.batch_lines import LineRefused, custom_id_of, lines_of, parsed
 from intake.jsonl import RawLine
-from shared.archive_names import ArchiveNames
 from shared.batches import Batch, job_id
 from shared.files import File
 from shared.images import Image, Images
 from shared.jobs import Job
+from shared.picture_names import PictureNames, numbered
 from shared.records import Records
 from shared.storage import Storage
 
@@ -64,13 +64,13 @@ def _row(line: RawLine, id_: str, job: Job | None, found: Mapping[str, Image]) -
 
 def manifest(rows: Iterable[BatchRow]) -> Iterator[bytes]:
     """The batch as CSV: a row for each picture, and one for each line without."""
-    names = ArchiveNames()
+    names = PictureNames()
     yield _csv([COLUMNS])
     for row in rows:
         yield _csv(_records(row, names))
 
 
-def _records(row: BatchRow, names: ArchiveNames) -> list[tuple[object, ...]]:
+def _records(row: BatchRow, names: PictureNames) -> list[tuple[object, ...]]:
     job, custom_id = row.job, row.custom_id or ""
     if job is None:
         return [(row.number, custom_id, "", "refused", *[""] * 8)]
@@ -78,8 +78,12 @@ def _records(row: BatchRow, names: ArchiveNames) -> list[tuple[object, ...]]:
     if not row.images:
         error = job.error or {"code": "", "message": ""}
         return [(*head, *[""] * 5, job.request.model, error["code"], error["message"])]
-    files = names.take(row.number, custom_id, [image.format for image in row.images])
-    return [(*head, name, *_picture(image), "", "") for name, image in zip(files, row.images, strict=True)]
+    count = len(row.images)
+    stems = numbered(names.take(row.number, custom_id, count), count)
+    return [
+        (*head, f"{stem}.{image.format}", *_picture(image), "", "")
+        for stem, image in zip(stems, row.images, strict=True)
+    ]
 
 
 def _picture(image: Image) -> tuple[object, ...]:

@@ -31,16 +31,19 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Where a queued job stands: jobs expected to be served before it, and seconds until it is done."""
+    """Where a queued job stands: jobs expected to be served before it, and seconds until it is done.
+
+    Nobody knows the latter before a first job of the model was measured.
+    """
 
     ahead: int
-    eta_s: float
+    eta_s: float | None
 
     @classmethod
     def from_answer(cls, answer: Sequence[str]) -> Self | None:
         """As `position.lua` tells it; None for a job that waits in no queue."""
-        ahead, eta_ms = int(answer[0]), answer[-1]
-        return None if ahead < 0 else cls(ahead=ahead, eta_s=round(int(eta_ms) / 1000, 1))
+        ahead, eta_ms = int(answer[0]), int(answer[-1])
+        return None if ahead < 0 else cls(ahead=ahead, eta_s=None if eta_ms < 0 else round(eta_ms / 1000, 1))
 
 
 @dataclass(frozen=True, slots=True)

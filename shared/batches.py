@@ -23,6 +23,8 @@ from shared.redis_client import PREFIX, Script, now_ms
 
 #: The OpenAI API's limit.
 MAX_LINES = 50_000
+#: How the fields of the record begin that tell of chunks with refused lines.
+REFUSALS = "refusals_"
 
 
 class BatchStatus(StrEnum):
@@ -86,6 +88,8 @@ class Batch:
     ingested: bool
     #: The limit that stood against its next lines when they were last tried, as {code, message}.
     held_up: dict[str, str] | None
+    #: Of each chunk of lines that had refused ones, the last line before it and the fence of the claim that read it.
+    refusals: dict[int, int]
     #: Jobs by the status in which they ended.
     ended: dict[str, int]
     output_file: str | None
@@ -113,6 +117,11 @@ class Batch:
             open=int(record["open"]),
             ingested="ingested" in record,
             held_up=json.loads(record["held_up"]) if record.get("held_up") else None,
+            refusals={
+                int(name.removeprefix(REFUSALS)): int(fence)
+                for name, fence in record.items()
+                if name.startswith(REFUSALS)
+            },
             ended={
                 name.removeprefix("jobs_"): int(count) for name, count in record.items() if name.startswith("jobs_")
             },

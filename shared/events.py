@@ -2,7 +2,8 @@
 
 Each change is an entry of the stream `events:<job>` and its job's id on the channel `wake`, both written by the
 script that made the change. The stream is the truth and can be read again from any entry; the channel only saves
-waiting: a message lost with a connection costs at most `POLL_S`.
+waiting: a message lost with a connection costs at most `POLL_S`. With the job's end its stream is gone: the last event
+is made of the record, and is the only one that a finished job has.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ POLL_S = 2.0
 _RECONNECT_S = 0.5
 #: Milliseconds and a counter, as Redis makes the ids of stream entries, within what it reads.
 _EVENT_ID = re.compile(r"[0-9]{1,18}(-[0-9]{1,18})?")
+#: The counter in the id of a job's last event: beyond those of all changes in the same millisecond.
+_LAST = 999_999
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +64,19 @@ class Events:
             self._listener.join()
 
     def since(self, job_id: str, last_id: str) -> list[JobEvent]:
-        """The job's events after the entry `last_id` ("0" for all that are kept). Raises ValueError for no id."""
+        """The job's events after the event `last_id` ("0" for all that are kept). Raises ValueError for no id."""
         if not _EVENT_ID.fullmatch(last_id):
             raise ValueError(f"{last_id!r} is no event id")
-        rows = cast(
-            list[tuple[str, dict[str, str]]], self._redis.xrange(f"{self._prefix}events:{job_id}", f"({last_id}", "+")
-        )
+        # In one step: between the two, the job could end.
+        pipeline = self._redis.pipeline(transaction=True)
+        pipeline.xrange(f"{self._prefix}events:{job_id}", f"({last_id}", "+")
+        pipeline.hmget(f"{self._prefix}job:{job_id}", "status", "progress", "attempt", "finished")
+        rows, (status, progress, attempt, finished) = pipeline.execute()
+        if finished is not None:
+            end = JobEvent(
+                f"{finished}-{_LAST}", JobStatus(status), Stage.DONE, float(progress or 0), int(attempt or 0)
+            )
+            return [end] if end.id != last_id else []
         return [
             JobEvent(id_, JobStatus(row["status"]), Stage(row["stage"]), float(row["progress"]), int(row["attempt"]))
             for id_, row in rows

@@ -1,7 +1,8 @@
 """Pictures and files in S3: MinIO, or any other.
 
-Keys: `outputs/…` for finished pictures (`shared.outputs`), `inputs/<job>/…` for the images a job starts from, `uploads/<image id>.<format>` for images uploaded to be used by id, `files/<file id>` for files,
-`batches/<batch>/…` for what a batch writes on its way.
+Keys: `outputs/…` for finished pictures (`shared.outputs`), `inputs/<job>/…` for the images a job starts from,
+`uploads/<image id>.<format>` for images uploaded to be used by id, `files/<file id>` for files, `batches/<batch>/…` for
+what a batch writes on its way.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Batch files become jobs: line by line, in chunks, from wherever the batch's record says.
 
-A chunk's refused lines are written to S3, its jobs are enqueued, and only then does the cursor move. A worker that
-dies in between leaves a chunk that is done again: the ids of its jobs follow from their lines, so they are known
-already, and the refused lines replace themselves.
+A chunk's refused lines are written to S3, its jobs are enqueued, and only then does the cursor move, and the record
+tell of the refused lines. A worker that dies in between leaves a chunk that is done again: the ids of its jobs follow
+from their lines, so they are known already.
 """
 
 from __future__ import annotations
@@ -83,11 +83,12 @@ class Ingest:
     def _accept(self, claim: BatchClaim, batch: Batch, chunk: Chunk) -> str:
         """Keep what came of a chunk, then move the cursor behind it; the batch's status."""
         assert chunk.last is not None, "a chunk has lines"
-        if chunk.refusals:
-            store_refusals(self._means.storage, batch, chunk.refusals)
+        refusals = store_refusals(self._means.storage, batch, claim, chunk.refusals)
         self._scheduler.enqueue(batch.account, chunk.jobs, claim)
         bad = batch.bad + len(chunk.refusals)
-        status, _ = self._claims.hold(claim, offset=chunk.last.end, line=chunk.last.number, bad=bad, held_up="")
+        status, _ = self._claims.hold(
+            claim, offset=chunk.last.end, line=chunk.last.number, bad=bad, held_up="", **refusals
+        )
         return status
 
     def _seen_before(self, claim: BatchClaim, batch: Batch, file: File) -> set[int]:

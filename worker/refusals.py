@@ -1,4 +1,8 @@
-"""Lines that became no job: their entries for the error file, kept in S3 a chunk at a time until the batch ends."""
+"""Lines that became no job: their entries for the error file, kept in S3 a chunk at a time until the batch ends.
+
+The name of a chunk has the fence of the claim under which it was read. The batch's record names those that count: a
+worker that was presumed dead may store its own beside them, and nobody reads it.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,8 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from shared.batches import Batch
+from shared.batch_claims import BatchClaim
+from shared.batches import REFUSALS, Batch
 from shared.storage import Storage
 
 
@@ -16,18 +21,22 @@ def entry(id_: str, custom_id: str | None, line: int, code: str, message: str, p
     return {"id": id_, "custom_id": custom_id, "response": None, "error": error}
 
 
-def store_refusals(storage: Storage, batch: Batch, refusals: Sequence[dict[str, Any]]) -> None:
-    """Keep the entries of a chunk; done again, they replace themselves, for a chunk begins where the cursor stands."""
+def store_refusals(
+    storage: Storage, batch: Batch, claim: BatchClaim, refusals: Sequence[dict[str, Any]]
+) -> dict[str, Any]:
+    """Keep the entries of the chunk that begins at the cursor; the fields of the record that make them count."""
+    if not refusals:
+        return {}
     text = "".join(json.dumps(refusal, ensure_ascii=False) + "\n" for refusal in refusals)
-    storage.put(f"{batch.folder}refusals/{batch.line:08}.jsonl", text.encode("utf-8", "replace"), "application/jsonl")
+    storage.put(_key(batch, batch.line, claim.fence), text.encode("utf-8", "replace"), "application/jsonl")
+    return {f"{REFUSALS}{batch.line}": claim.fence}
 
 
 def refusals_of(storage: Storage, batch: Batch) -> Iterator[dict[str, Any]]:
-    """All entries by line. A worker that lost its claim may have written some twice; they come once."""
-    last = 0
-    for key in sorted(storage.keys(f"{batch.folder}refusals/")):
-        for text in storage.get(key).splitlines():
-            refusal: dict[str, Any] = json.loads(text)
-            if refusal["error"]["line"] > last:
-                last = refusal["error"]["line"]
-                yield refusal
+    """All entries by line."""
+    for line, fence in sorted(batch.refusals.items()):
+        yield from map(json.loads, storage.get(_key(batch, line, fence)).splitlines())
+
+
+def _key(batch: Batch, line: int, fence: int) -> str:
+    return f"{batch.folder}refusals/{line:08}-{fence}.jsonl"

@@ -49,11 +49,12 @@ class ImagineBody(Strict):
 @img_processing.fails_with(
     {
         "type": "object",
-        "required": ["type", "error", "status"],
+        "required": ["type", "error", "status", "code"],
         "properties": {
             "type": {"type": "string"},
             "error": {"type": "string"},
             "status": {"type": "integer"},
+            "code": {"type": "string"},
             "message": {"type": "string"},
             "errors": {"type": "array", "items": {"type": "string"}},
         },
@@ -74,12 +75,13 @@ def is_ours(path: str) -> bool:
 
 
 def error_shape(problem: Problem) -> Response:
-    """Nearly a problem document: `error` for its title, `message` for its detail, a list of `errors`."""
+    """Nearly a problem document: `error` for its title, `message` for its detail, a list of `errors`; our `code`."""
     title = _TITLES.get(problem.status, problem.title)
     body: dict[str, Any] = {
         "type": _ERROR_PAGES + title.lower().replace(" ", "-"),
         "error": title,
         "status": problem.status,
+        "code": problem.code,
         "message": problem.detail,
         **{name: value for name, value in problem.extra.items() if name == "job_id"},
     }

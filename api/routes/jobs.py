@@ -151,8 +151,9 @@ def cancel_job(job_id: str) -> Response:
 )
 def follow_job(job_id: str) -> Response:
     farm = services()
-    job = farm.records.get(job_id, account())
     events = farm.events.since(job_id, "0")
+    # Read second, it is as new as the last of them: what it does not show yet is told after it.
+    job = farm.records.get(job_id, account())
     last_id = request.headers.get("Last-Event-ID")
     seen = next((event for event in events if event.id == last_id), None)
     if seen is not None and seen.status.is_terminal:

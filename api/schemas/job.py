@@ -113,7 +113,9 @@ class JobSchema(Schema):
     stage = fields.String(required=True, metadata={"enum": list(Stage)})
     progress = fields.Float(required=True, metadata={"minimum": 0, "maximum": 1})
     queue_position = fields.Integer(required=True, allow_none=True, metadata={"description": "Jobs before it."})
-    eta_s = fields.Float(required=True, allow_none=True, metadata={"description": "Seconds until it is done."})
+    eta_s = fields.Float(
+        required=True, allow_none=True, metadata={"description": "Seconds until it is done, if known."}
+    )
     model = fields.String(required=True)
     name = fields.String(required=True, allow_none=True)
     priority = fields.String(required=True, metadata={"enum": list(Priority)})
@@ -146,7 +148,9 @@ class EstimateSchema(Schema):
 
     object = fields.String(required=True, metadata={"enum": ["estimate"]})
     price = fields.Float(required=True, metadata={"description": "Credits."})
-    estimated_s = fields.Float(required=True, metadata={"description": "Seconds until it would be done."})
+    estimated_s = fields.Float(
+        required=True, allow_none=True, metadata={"description": "Seconds until it would be done, if known."}
+    )
     queue_position = fields.Integer(required=True, metadata={"description": "Jobs that would be served before it."})
     model = fields.String(required=True)
     input = fields.Dict(required=True, metadata={"description": "The request as it was understood."})

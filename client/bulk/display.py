@@ -12,6 +12,7 @@ from rich.filesize import decimal
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from client.batches import Batch
+from client.errors import ClientError
 
 #: Characters of a terminal with room for a long bar, and of the bars.
 _WIDE, _BAR, _SHORT_BAR = 110, 30, 8
@@ -45,6 +46,8 @@ class Display:
         self._etas: dict[int, tuple[float, float]] = {}
         self._seen: deque[tuple[float, int]] = deque()
         self._said = ("", 0.0)
+        #: Whether calls go unanswered, and are tried again.
+        self._away = False
         #: Batches of which it was said that they wait for credits.
         self._poor: set[int] = set()
 
@@ -98,6 +101,12 @@ class Display:
         now = time.monotonic()
         self._etas[number] = (now + seconds, now + _ETA_HOLDS_S)
 
+    def retrying(self, error: ClientError | None) -> None:
+        """The farm is away or busy, and asked again; or, without an error, it is back."""
+        self._away = error is not None
+        if self._away or self._batches:
+            self._refresh()
+
     def _refresh(self) -> None:
         # What is here is done; what the farm has done is not all here.
         failed = max(self._failed, sum(batch.failed for batch in self._batches.values()))
@@ -105,6 +114,9 @@ class Display:
         waiting = bool(self._batches) and all(batch.status == "validating" for batch in self._batches.values())
         # The farm is done before the last picture is here.
         words = "validating" if waiting else "rendering" if done < self._lines else "saving"
+        if self._away:
+            self._show("waiting for the farm", done, self._lines, f"{done:,} of {self._lines:,} done, trying again")
+            return
         rate = self._rate(done)
         parts = [f"{done:,} of {self._lines:,} done"]
         if failed:
@@ -129,7 +141,7 @@ class Display:
 
     def _left_s(self, done: int, rate: float) -> float | None:
         now = time.monotonic()
-        # A farm that has not measured itself yet may predict too early an end: one that has passed was wrong.
+        # What is predicted may be wrong: an end that has passed was.
         if ends := [end for end, holds in self._etas.values() if now < min(end, holds)]:
             return max(ends) - now
         return (self._lines - done) / rate if rate else None

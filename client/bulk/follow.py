@@ -18,7 +18,6 @@ from client.answers import answer_of, parsed, understood
 from client.async_client import AsyncClient
 from client.batches import Batch
 from client.bulk.ledger import Ledger, Row, row
-from client.bulk.names import numbered
 from client.bulk.plan import Direct, direct_rows, index_rows
 from client.bulk.state import Part, Submission
 from client.errors import ApiError, ClientError, NotFound, NotUnderstood
@@ -27,6 +26,7 @@ from client.images import Image
 from client.jobs import Job
 from client.retry import passes
 from client.wire import AT_ONCE
+from shared.picture_names import numbered
 
 #: Between two looks at a batch, in seconds, for each that is followed: short enough to look alive, and two cheap
 #: requests. At most the second number.

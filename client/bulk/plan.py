@@ -12,10 +12,10 @@ from typing import Any, BinaryIO, NamedTuple
 
 from client.batch_files import entry
 from client.batches import MAX_BYTES, MAX_LINE_BYTES, MAX_LINES
-from client.bulk.names import Names
 from client.bulk.state import Part
 from client.errors import LineError
 from client.lines import Line, row_of
+from shared.picture_names import PictureNames
 
 INDEX, DIRECT = "index.jsonl", "direct.jsonl"
 
@@ -32,12 +32,12 @@ class Plan:
         self.lines = self.pictures = self.direct = 0
         self.digest = ""
 
-    def read(self, lines: Iterable[Line], fields: Mapping[str, Any]) -> None:
-        """Take in all lines; a body that lacks one of `fields` has it from there.
+    def read(self, lines: Iterable[Line], fields: Mapping[str, Any], model: str | None = None) -> None:
+        """Take in all lines; a body that lacks one of `fields`, or the `model` where it takes one, has it from there.
 
         Raises LineError where two lines have the same custom_id, or one is too long, or there is none.
         """
-        names, numbers, digest = Names(), dict[str, int](), hashlib.sha256()
+        names, numbers, digest = PictureNames(), dict[str, int](), hashlib.sha256()
         with ExitStack() as files:
             index = files.enter_context((self.folder / INDEX).open("wb"))
             direct = files.enter_context((self.folder / DIRECT).open("wb"))
@@ -45,7 +45,8 @@ class Plan:
             for line in lines:
                 if (first := numbers.setdefault(line.name, line.number)) != line.number:
                     raise LineError(f"line {line.number}: custom_id {line.name!r} is that of line {first} already")
-                body = {**fields, **line.body}
+                given = {**fields, "model": model} if model is not None and line.takes_model else fields
+                body = {**given, **line.body}
                 n = body["n"] if isinstance(body.get("n"), int) and 1 <= body["n"] <= 10 else 1
                 if line.batchable:
                     row = entry(line, body)

@@ -24,6 +24,7 @@ def prepared(
     file: str,
     fields: Mapping[str, Any],
     *,
+    model: str | None,
     out: Path | None,
     salt: str,
     priority: str | None,
@@ -42,7 +43,7 @@ def prepared(
     plan = Plan(parent / f"{_NEW}{os.getpid()}")
     try:
         with lines_of(file) as lines:
-            plan.read(lines, fields)
+            plan.read(lines, fields, model)
         new = Submission(
             folder=parent,
             source=name_of(file),

@@ -18,6 +18,7 @@ from client.bulk.ledger import Ledger, Row
 from client.bulk.state import Submission
 from client.exit_codes import ExitCode
 from client.jobs import Job
+from client.scripts import OnRetry
 
 
 @dataclass(slots=True)
@@ -36,7 +37,7 @@ class Outcome:
 
 def run(
     submission: Submission,
-    connect: Callable[[], AsyncClient],
+    connect: Callable[[OnRetry], AsyncClient],
     *,
     wait: bool,
     on_row: Callable[[Row], object],
@@ -50,7 +51,7 @@ def run(
 
 async def _run(
     submission: Submission,
-    connect: Callable[[], AsyncClient],
+    connect: Callable[[OnRetry], AsyncClient],
     *,
     wait: bool,
     on_row: Callable[[Row], object],
@@ -66,7 +67,7 @@ async def _run(
             display.settled(failed=bool(one["error"]))
 
         stop = _Stop(display)
-        async with connect() as farm:
+        async with connect(display.retrying) as farm:
             follower = Follower(
                 farm,
                 submission,

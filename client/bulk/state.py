@@ -143,14 +143,15 @@ def forget_old() -> None:
 
 def find(place: str | None) -> Path:
     """Where the submission of a folder of pictures or of an id is kept; without either that of this folder, else the
-    newest.
+    newest that is not finished, else the newest.
 
     Raises ClientError where there is none.
     """
     candidates = [Path(place or ".") / FOLDER]
     if place is None:
         newest = sorted(home().glob(f"*/{_FILE}"), key=lambda file: file.stat().st_mtime, reverse=True)
-        candidates += [file.parent for file in newest]
+        # Sorting keeps the order of those that are alike.
+        candidates += sorted((file.parent for file in newest), key=_is_over)
     elif Path(place).name == place:
         candidates.append(home() / place)
     for folder in candidates:
@@ -158,6 +159,15 @@ def find(place: str | None) -> Path:
             return folder
     where = f"in {place}, nor one of that id" if place else "in this folder, nor another one"
     raise ClientError(f"There is no submission {where}. 'rendermill submit FILE --out DIR' begins one.")
+
+
+def _is_over(folder: Path) -> bool:
+    """Whether nothing is left to do for a submission, or nothing can be done."""
+    try:
+        submission = Submission.load(folder)
+    except ClientError:
+        return True
+    return submission is None or submission.finished
 
 
 @contextmanager

@@ -25,7 +25,7 @@ from client.commands.printing import JsonOption, print_batch, print_job, print_j
 from client.connection import DEFAULT_DATA_DIR, PATIENCE_S, DataDirOption, KeyOption, UrlOption, place_of, reported
 from client.errors import ClientError, LineError
 from client.exit_codes import ExitCode
-from client.scripts import WINDOW
+from client.scripts import WINDOW, OnRetry
 from client.terminal import fail, tell
 
 app = typer.Typer()
@@ -46,7 +46,8 @@ def submit(
         Path | None, typer.Option(metavar="DIR", help="Save the pictures here as they finish; implies --wait.")
     ] = None,
     model: Annotated[
-        str | None, typer.Option(help="Model of the lines that name none.", autocompletion=model_name)
+        str | None,
+        typer.Option(help="Model of the lines that name none, in the farm's own names.", autocompletion=model_name),
     ] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A field of the lines that lack it.")
@@ -86,11 +87,10 @@ def submit(
             fail(f"--set: {error}", ExitCode.USAGE)
         if not is_window(window):
             fail(f"--window: {window!r} is no number of hours or days up to 14d, such as 24h or 7d", ExitCode.USAGE)
-        if model is not None:
-            fields["model"] = model
         preparing = prepared(
             file,
             fields,
+            model=model,
             out=out,
             salt=secrets.token_hex(4) if again else "",
             priority=None if priority is None else priority.value,
@@ -120,7 +120,7 @@ def resume(
 ) -> None:
     """Go on with a submission that was interrupted, from where it stopped.
 
-    Without an argument it is the one of this folder, else the newest without a folder.
+    Without an argument it is the one of this folder, else the newest without a folder that is not finished.
 
     Example: `rendermill resume pictures`
     """
@@ -132,6 +132,8 @@ def resume(
             submission = Submission.load(folder)
             if submission is None:
                 raise ClientError(f"{folder} was removed.")
+            if place is None:
+                tell(f"This is the submission {submission.name}, of {submission.source}.")
             farm = place_of(url or submission.url, api_key, data_dir or Path(submission.data_dir))
             _carry_on(submission, farm, as_json, wait=True)
 
@@ -147,8 +149,8 @@ def _entered(stack: ExitStack, context: AbstractContextManager[T], what: object)
 def _carry_on(submission: Submission, place: tuple[str, str], as_json: bool, *, wait: bool) -> None:
     """Run it, say what came of it, and end with the exit code."""
 
-    def connect() -> AsyncClient:
-        return AsyncClient(*place, patience_s=PATIENCE_S)
+    def connect(on_retry: OnRetry) -> AsyncClient:
+        return AsyncClient(*place, patience_s=PATIENCE_S, on_retry=on_retry)
 
     on_row: Callable[[Row], Any] = _print_row if as_json else lambda _: None
     again = f"rendermill resume {shlex.quote(submission.name)}"

@@ -44,7 +44,8 @@ local function read_job(id)
   return job
 end
 
--- The event of a change goes to the job's stream, for those who follow it, and its id to the channel that wakes them.
+-- The event of a change goes to the job's stream, for those who follow it, and its id to the channel that wakes them. The
+-- event of its end is its record: see `finish`.
 local EVENTS_KEPT = 256 -- more than any job's progress reports; a stream must not grow with a job's retries
 
 local function emit(job)
@@ -231,10 +232,6 @@ end
 
 -- ── The end of a job ───────────────────────────────────────────────────────────────────────────────────────────
 
--- A follower that lost its connection has this long to come back for the last events; afterwards it is told the end
--- alone. Not longer: the shortest stream takes 4.5 kB, five times a queued job.
-local EVENTS_LINGER_S = 600
-
 -- Senders of webhooks sleep on a list. What lies there is a wake-up and names no delivery: whoever takes it sends what is
 -- due until nothing is. So a few are enough for any number of deliveries, and one that is lost costs the time until the
 -- next sweep.
@@ -327,7 +324,7 @@ local function count_for_batch(job, status)
   return is_last
 end
 
--- Makes the job terminal: record, index, credits, event, webhook deliveries, batch and retention in one step. `result`
+-- Makes the job terminal: record, index, credits, webhook deliveries, batch and retention in one step. `result`
 -- is JSON, or nil where there is nothing to tell.
 local function finish(job, status, result)
   if status == 'succeeded' then
@@ -345,8 +342,10 @@ local function finish(job, status, result)
     -- Attempts that did not win may have left objects behind; upkeep sweeps them.
     redis.call('SADD', key('litter'), job.id)
   end
-  emit(job)
-  redis.call('EXPIRE', key('events', job.id), EVENTS_LINGER_S)
+  -- What came before is of no use to a follower who is told the end, and the shortest stream takes five times what a
+  -- queued job does.
+  redis.call('DEL', key('events', job.id))
+  redis.call('PUBLISH', key('wake'), job.id)
   job.ends_batch = job.batch and count_for_batch(job, status)
   add_deliveries(job)
 end

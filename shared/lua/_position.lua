@@ -37,7 +37,8 @@ end
 
 -- `job` has a model, flow, cost and seq, and an id if it waits already; without one it is as if it came now, and its seq
 -- is '+inf'. With that many workers at its model: jobs that will be served before it, and milliseconds until it is done,
--- both estimated. The jobs before it are work that the workers share; its own rendering is not shared. Where every
+-- both estimated; -1 for the latter before a first job of the model was measured here, for the catalog's costs are those
+-- of another card, which may be a hundred times faster. The jobs before it are work that the workers share; its own rendering is not shared. Where every
 -- worker is busy, what runs is taken to be half done. What is told first of a job is noted, and judged when it is done.
 local function standing(job, workers)
   workers = math.max(1, workers)
@@ -70,7 +71,10 @@ local function standing(job, workers)
   if busy >= workers then
     work = work + busy * own / 2
   end
-  local eta = math.floor(1000 * tonumber(state[2] or 1) * (work / workers + own) + 0.5)
+  if not state[2] then
+    return ahead, -1
+  end
+  local eta = math.floor(1000 * tonumber(state[2]) * (work / workers + own) + 0.5)
   if job.id then
     redis.call('HSETNX', key('job', job.id), 'eta', integer(now + eta))
   end

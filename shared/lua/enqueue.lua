@@ -190,12 +190,13 @@ if remembered then
 end
 
 local seq = redis.call('INCRBY', key('seq'), room) - room
-local specs, indexed, deadlines = {}, {}, {}
+local specs, inputs, indexed, deadlines = {}, {}, {}, {}
 for i = 1, room do
   local id, number, spec = unpack(ARGV, fresh[i], fresh[i] + JOB_FIELDS - 1)
   local kind, place = kind_of(number), integer(seq + i)
   redis.call('HSET', JOB_KEY .. id, 'seq', place, unpack(kind.record))
   append(specs, SPEC_KEY .. id, spec)
+  inputs[i] = 'inputs/' .. id .. '/'
   append(indexed, place, id)
   append(kind.scored, place, id)
   if kind.deadline then
@@ -203,6 +204,10 @@ for i = 1, room do
   end
 end
 redis.call('MSET', unpack(specs))
+if redis.call('EXISTS', key('unclaimed')) == 1 then
+  -- The records are there that lead to their pictures.
+  redis.call('ZREM', key('unclaimed'), unpack(inputs))
+end
 redis.call('ZADD', key('jobs', account, 'queued'), unpack(indexed))
 if #deadlines > 0 then
   redis.call('ZADD', key('deadlines'), unpack(deadlines))

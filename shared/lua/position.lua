@@ -8,8 +8,8 @@
 -- ARGV[5]  its priority
 -- ARGV[6]  its cost
 --
--- Answers {jobs that will be served before it, estimated; milliseconds until it is done, estimated}, or {-1} where it
--- waits in no queue.
+-- Answers {jobs that will be served before it, estimated; milliseconds until it is done, estimated, or -1 where no job of
+-- its model was measured yet}, or {-1} where it waits in no queue.
 
 local workers, id = tonumber(ARGV[1]), ARGV[2]
 local job

@@ -68,6 +68,8 @@ def test_a_position_is_near_enough_when_batches_ride(scheduler: Scheduler, mix: 
 
 
 def test_the_time_left_follows_costs_measured_rates_and_workers(scheduler: Scheduler) -> None:
+    enqueue(scheduler, image_cost=2.0)
+    assert scheduler.complete(claim_one(scheduler), images={}, result={}, render_s=2.0)
     for _ in range(11):
         enqueue(scheduler, image_cost=2.0)
     job = enqueue(scheduler, image_cost=2.0)
@@ -76,11 +78,26 @@ def test_the_time_left_follows_costs_measured_rates_and_workers(scheduler: Sched
     position = scheduler.position(job.id, 1)
     assert position is not None
     assert (position.ahead, position.eta_s) == (10, 23.0)
-    assert scheduler.complete(lease, images={}, result={}, render_s=6.0)
+    assert scheduler.complete(lease, images={}, result={}, render_s=42.0)
     slower, shared = scheduler.position(job.id, 1), scheduler.position(job.id, 2)
     assert slower is not None
     assert shared is not None
     assert (slower.eta_s, shared.eta_s) == (66.0, 36.0)
+
+
+def test_before_a_job_was_measured_nobody_knows_how_long_one_takes(redis: Redis, scheduler: Scheduler) -> None:
+    first, second = enqueue(scheduler), enqueue(scheduler)
+    for job in (first, second):
+        position = scheduler.position(job.id, 1)
+        assert position is not None
+        assert position.eta_s is None
+    assert scheduler.forecast(second, 1).eta_s is None
+    assert scheduler.complete(claim_one(scheduler), images={}, result={}, render_s=3.0)
+    assert not redis.hexists(f"rm:job:{first.id}", "eta"), "nobody was told a time"
+    position = scheduler.position(second.id, 1)
+    assert position is not None
+    assert position.eta_s == 3.0
+    assert redis.hexists(f"rm:job:{second.id}", "eta")
 
 
 def test_the_oldest_wait_is_that_of_the_first_job_of_all_flows(redis: Redis, scheduler: Scheduler) -> None:

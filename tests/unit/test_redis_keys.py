@@ -1,4 +1,4 @@
-"""docs/redis.md names every key, and a queued job takes no more memory than it says."""
+"""docs/redis.md names every key, and jobs take no more memory than it says."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from tests.scheduling import enqueue, new_job, new_scheduler
+from shared.answers import Progress
+from shared.jobs import Stage
+from tests.scheduling import claim_one, complete, enqueue, new_job, new_scheduler
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "redis.md"
@@ -52,13 +54,27 @@ def test_a_key_is_noticed_however_it_is_written(code: str, kind: str) -> None:
     assert IN_PYTHON.findall(code) == [kind]
 
 
+def used(valkey: Redis) -> int:
+    """The bytes that its data takes."""
+    return int(valkey.info("memory")["used_memory"])
+
+
 def test_a_queued_job_takes_less_than_a_kilobyte(valkey: Redis) -> None:
     scheduler = new_scheduler(valkey)
     enqueue(scheduler)  # what all jobs share, scripts included
-
-    def used() -> int:
-        return int(valkey.info("memory")["used_memory"])
-
-    before, count = used(), 5000
+    before, count = used(valkey), 5000
     scheduler.enqueue("alice", [new_job(prompt="p" * 100) for _ in range(count)])
-    assert (used() - before) / count < 1000
+    assert (used(valkey) - before) / count < 1000
+
+
+def test_a_finished_job_takes_hardly_more_than_a_queued_one(valkey: Redis) -> None:
+    scheduler = new_scheduler(valkey)
+    enqueue(scheduler)
+    complete(scheduler, claim_one(scheduler))
+    before, count = used(valkey), 500
+    scheduler.enqueue("alice", [new_job(prompt="p" * 100) for _ in range(count)])
+    for _ in range(count):
+        lease = claim_one(scheduler)
+        scheduler.renew({lease: Progress(Stage.RENDERING, 0.5)})
+        complete(scheduler, lease)
+    assert (used(valkey) - before) / count < 2000

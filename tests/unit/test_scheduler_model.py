@@ -161,7 +161,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         waiting = [other for other in self.known.values() if other.in_queue and other.model == known.model]
         own_before = [other for other in waiting if other.flow == known.flow and other.seq < known.seq]
         assert len(own_before) <= position.ahead < len(waiting)
-        assert position.eta_s >= 0
+        assert position.eta_s is None or position.eta_s >= 0
 
     # ── What workers do ──
 

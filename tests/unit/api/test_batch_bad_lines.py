@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
+from redis import Redis
 
 from tests.fake_worker import FakeWorker
+from tests.memory_storage import MemoryStorage
 from tests.unit.api.batch_lines import IMAGES, Create, content, finish, job_line, line
 from tests.unit.api.uploads import upload
 from worker.batching import BatchWorker
@@ -79,25 +81,27 @@ def test_any_other_custom_id_comes_back_as_it_was_and_gives_its_picture_a_harmle
     client: FlaskClient, batching: BatchWorker, worker: FakeWorker, create: Create
 ) -> None:
     names = {
-        "../../etc/passwd": "_.._etc_passwd.png",
-        "/absolute": "_absolute.png",
-        "C:\\windows": "C_windows.png",
-        "quote\"'`": "quote_.png",
-        "new\nline\r\n": "new_line_.png",
-        "\x1b[31m\t\x07": "_31m_.png",
-        "🦊 ﷽": "_.png",
-        "\u2028 \x85 \u2029": "_~8.png",
-        "=cmd()|' /C calc'!A0": "_cmd_C_calc_A0.png",
-        "-rf": "_-rf.png",
-        "+1": "_1.png",
-        "@SUM(1)": "_SUM_1_.png",
-        "\t=1": "_1~13.png",
-        "..": "line-14.png",
-        "line-14": "line-14~15.png",
+        "../../etc/passwd": "etc-passwd.png",
+        "/absolute": "absolute.png",
+        "C:\\windows": "C-windows.png",
+        "quote\"'`": "quote.png",
+        "new\nline\r\n": "new-line.png",
+        "\x1b[31m\t\x07": "31m.png",
+        "🦊 ﷽": "line-00007.png",
+        "\u2028 \x85 \u2029": "line-00008.png",
+        "=cmd()|' /C calc'!A0": "cmd-C-calc-A0.png",
+        "-rf": "rf.png",
+        "+1": "1.png",
+        "@SUM(1)": "SUM-1.png",
+        "\t=1": "1~13.png",
+        "..": "line-00014.png",
+        "line-00014": "line-00014~15.png",
         "good": "good.png",
         "GOOD": "GOOD~17.png",
         "x" * 512: "x" * 150 + ".png",
         "manifest.csv": "manifest.csv.png",
+        "Füchsin": "Füchsin.png",
+        "狐" * 100: "狐" * 50 + ".png",
     }
     batch = create([line(name, prompt="x") for name in names])
     done = finish(client, batching, worker, batch)
@@ -205,3 +209,34 @@ def test_metadata_beyond_its_limits_is_refused(client: FlaskClient, metadata: An
     body = {"input_file_id": upload(client).json["id"], "endpoint": IMAGES, "completion_window": "24h"}
     refused = client.post("/v1/batches", json={**body, "metadata": metadata})
     assert (refused.status_code, refused.json["error"]["param"]) == (400, "metadata")
+
+
+def test_what_a_worker_stores_late_of_refused_lines_counts_for_nothing(
+    client: FlaskClient,
+    batching: BatchWorker,
+    worker: FakeWorker,
+    create: Create,
+    storage: MemoryStorage,
+    redis: Redis,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It froze before it stored a chunk, lost its claim meanwhile, and its chunk was a shorter one."""
+    batch = create([line("good"), *(line(f"bad-{number}", n=99) for number in range(3))])
+    put = storage.put
+
+    def frozen(key: str, data: bytes, content_type: str) -> None:
+        if "/refusals/" in key:
+            monkeypatch.setattr(storage, "put", put)
+            monkeypatch.setattr("worker.judging._CHUNK_LINES", 500)
+            redis.zadd("rm:batches_due", {batch["id"]: 0})
+            batching.work_due()
+        put(key, data, content_type)
+
+    monkeypatch.setattr(storage, "put", frozen)
+    monkeypatch.setattr("worker.judging._CHUNK_LINES", 2)
+    done = finish(client, batching, worker, batch)
+    assert len([key for key in storage.objects if "/refusals/" in key]) == 2, "both stored theirs"
+    entries = content(client, done["error_file_id"])
+    assert [(entry["custom_id"], entry["error"]["code"]) for entry in entries] == [
+        (f"bad-{number}", "invalid_value") for number in range(3)
+    ]

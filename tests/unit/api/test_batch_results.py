@@ -25,7 +25,7 @@ def test_the_manifest_and_the_archive_name_each_picture(
     answer = client.get(f"/v1/batches/{batch['id']}/manifest", buffered=True)
     assert answer.content_type.startswith("text/csv")
     rows = list(csv.DictReader(io.StringIO(answer.text)))
-    files = ["_.._etc_passwd.png", "Fox.png", "fox~3.png", "_con.png", "two_0.png", "two_1.png"]
+    files = ["etc-passwd.png", "Fox.png", "fox~3.png", "_con.png", "two_0.png", "two_1.png"]
     assert [row["file"] for row in rows] == [*files, "", ""]
     assert [row["status"] for row in rows] == ["succeeded"] * 6 + ["refused", "failed"]
     assert rows[-1]["error_code"] == "render_failed"

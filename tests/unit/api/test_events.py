@@ -71,18 +71,37 @@ def test_a_fresh_follower_gets_the_job_as_it_is_and_nothing_twice(
     answer.close()
 
 
-def test_a_follower_that_comes_back_goes_on_where_it_was(client: FlaskClient, submit: Post, worker: FakeWorker) -> None:
+def test_a_follower_that_comes_back_goes_on_where_it_was(client: FlaskClient, submit: Post, redis: Any) -> None:
     job_id = submit().json["id"]
-    worker.work()
-    everything = seen_events(client, job_id, "0")
-    assert [event["event"] for event in everything] == ["job.succeeded"], "an unknown id is a fresh start"
+    scheduler = Scheduler(redis, lease_s=60, max_attempts=1, retry_delay_s=1)
+    lease = scheduler.claim(MODEL, "w", max_images=1).leases[0]
+    for progress in (0.25, 0.5):
+        scheduler.renew({lease: Progress(Stage.RENDERING, progress)})
     stream = client.application.extensions["rendermill"].events.since(job_id, "0")
-    assert [event.status for event in stream] == ["running", "running", "succeeded"]
-    rest = seen_events(client, job_id, stream[0].id)
-    assert [event["event"] for event in rest] == ["job.progress", "job.succeeded"]
-    assert [event["id"] for event in rest] == [event.id for event in stream[1:]]
-    assert rest[0]["data"]["status"] == "running"
-    assert rest[0]["data"]["progress"] == 0.5
+    answer = follow(client, job_id, stream[0].id)
+    missed = iter(answer.response)
+    for event, progress in zip(stream[1:], (0.25, 0.5), strict=True):
+        told = events(next(missed).decode())[0]
+        assert (told["event"], told["id"]) == ("job.progress", event.id)
+        assert (told["data"]["status"], told["data"]["progress"]) == ("running", progress)
+    answer.close()
+
+
+def test_a_follower_that_comes_back_after_the_end_is_told_the_end(
+    client: FlaskClient, submit: Post, redis: Any
+) -> None:
+    job_id = submit().json["id"]
+    scheduler = Scheduler(redis, lease_s=60, max_attempts=1, retry_delay_s=1)
+    lease = scheduler.claim(MODEL, "w", max_images=1).leases[0]
+    answer = follow(client, job_id)
+    seen = events(next(iter(answer.response)).decode())[0]["id"]
+    answer.close()
+    scheduler.renew({lease: Progress(Stage.RENDERING, 0.5)})
+    scheduler.complete(lease, images={}, result={"images": []}, render_s=None)
+    for last_id in (seen, None, "0", "1795232200000-0", "nonsense"):
+        [end] = seen_events(client, job_id, last_id)
+        assert end["event"] == "job.succeeded"
+        assert end["data"] == client.get(f"/v1/jobs/{job_id}").json
 
 
 def test_a_follower_that_saw_the_end_need_not_come_back(client: FlaskClient, submit: Post, worker: FakeWorker) -> None:
@@ -91,16 +110,6 @@ def test_a_follower_that_saw_the_end_need_not_come_back(client: FlaskClient, sub
     last = seen_events(client, job_id)[-1]
     answer = follow(client, job_id, last["id"])
     assert (answer.status_code, answer.data) == (204, b"")
-
-
-def test_a_finished_job_whose_events_are_gone_is_told_once(
-    client: FlaskClient, submit: Post, worker: FakeWorker, redis: Any
-) -> None:
-    job_id = submit().json["id"]
-    worker.work()
-    redis.delete(f"rm:events:{job_id}")
-    for last_id in (None, "1795232200000-0", "nonsense"):
-        assert [event["event"] for event in seen_events(client, job_id, last_id)] == ["job.succeeded"]
 
 
 def test_a_cancelled_job_ends_the_stream(client: FlaskClient, submit: Post) -> None:

@@ -16,7 +16,8 @@ from api.app import create_app
 from shared.workers import Worker, Workers
 from tests.fake_worker import FakeWorker
 from tests.memory_storage import MemoryStorage
-from tests.unit.api.conftest import SETTINGS, Post
+from tests.unit.api.conftest import Post
+from tests.unit.conftest import SETTINGS
 
 
 def test_a_process_that_answers_is_alive_whatever_else_is_away(

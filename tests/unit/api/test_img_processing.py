@@ -62,6 +62,7 @@ def test_a_wrong_request_is_a_validation_error_of_its_own(
     assert answer.content_type == "application/json"
     assert answer.json["type"] == "https://docs.img-processing.com/errors/validation-error"
     assert (answer.json["error"], answer.json["status"]) == ("Validation Error", 422)
+    assert answer.json["code"] == "invalid"
     assert {error.partition(":")[0] for error in answer.json["errors"]} == names
 
 
@@ -79,7 +80,7 @@ def test_other_errors_have_its_shape_as_well(client: FlaskClient) -> None:
         (client.put(PATH), 405),
     ):
         assert answer.status_code == answer.json["status"] == status
-        assert set(answer.json) == {"type", "error", "status", "message"}
+        assert set(answer.json) == {"type", "error", "status", "code", "message"}
 
 
 @pytest.mark.usefixtures("working")

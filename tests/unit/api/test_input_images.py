@@ -312,3 +312,9 @@ def test_images_are_noted_before_they_are_stored(
     assert submit(input_image=base64_text(pictures.png())).status_code == 503
     (key,) = storage.objects
     assert redis.zrange("rm:unclaimed", 0, -1) == [key.removesuffix("image.png")]
+
+
+def test_images_of_an_accepted_job_are_noted_no_more(submit: Post, redis: Redis) -> None:
+    redis.zadd("rm:unclaimed", {"inputs/job_of_another/": 1.0})
+    assert submit(input_image=base64_text(pictures.png())).status_code == 202
+    assert redis.zrange("rm:unclaimed", 0, -1) == ["inputs/job_of_another/"]

@@ -22,9 +22,9 @@ from schemathesis.specs.openapi.checks import (
 from api.app import create_app
 from shared.accounts import Accounts
 from tests.memory_storage import MemoryStorage
-from tests.unit.api.conftest import SETTINGS
 from tests.unit.api.test_auth import PUBLIC
 from tests.unit.api.uploads import upload
+from tests.unit.conftest import SETTINGS
 
 #: Routes that are no part of the API.
 UNDOCUMENTED = {"/", "/openapi.json", "/docs", "/docs/start.js", "/docs/assets/<name>"}

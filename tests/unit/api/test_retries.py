@@ -12,7 +12,7 @@ from redis import Redis
 from api.app import create_app
 from shared.accounts import Accounts
 from tests.memory_storage import MemoryStorage
-from tests.unit.api.conftest import SETTINGS
+from tests.unit.conftest import SETTINGS
 
 BODY = {"prompt": "a fox", "size": "256x256"}
 

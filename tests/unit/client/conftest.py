@@ -13,18 +13,6 @@ from flask import Flask
 from client import AsyncClient, Client
 from client.bulk import follow
 from tests.background import working_on
-from tests.unit.api.conftest import (  # noqa: F401 - the same farm as the API's tests
-    app,
-    batching,
-    key,
-    redis,
-    session_redis,
-    session_storage,
-    session_tickets,
-    storage,
-    worker,
-    working,
-)
 from tests.unit.client.served import Served
 from worker.batching import BatchWorker
 
@@ -32,7 +20,7 @@ from worker.batching import BatchWorker
 class AsyncFrontDoor(httpx.AsyncBaseTransport):
     """A WSGI application for an asynchronous client; each answer comes whole."""
 
-    def __init__(self, app: Flask) -> None:  # noqa: F811
+    def __init__(self, app: Flask) -> None:
         self._transport = httpx.WSGITransport(app=app)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -45,20 +33,20 @@ class AsyncFrontDoor(httpx.AsyncBaseTransport):
 
 
 @pytest.fixture
-def farm(app: Flask, storage: object, key: str) -> Iterator[Client]:  # noqa: F811, ARG001
+def farm(app: Flask, storage: object, key: str) -> Iterator[Client]:  # noqa: ARG001
     """A client with alice's key."""
     with Client("http://farm.test", key, transport=httpx.WSGITransport(app=app)) as farm:
         yield farm
 
 
 @pytest.fixture
-def async_farm(app: Flask, storage: object, key: str) -> AsyncClient:  # noqa: F811, ARG001
+def async_farm(app: Flask, storage: object, key: str) -> AsyncClient:  # noqa: ARG001
     """An asynchronous client with alice's key; the test closes it in its own loop."""
     return AsyncClient("http://farm.test", key, transport=AsyncFrontDoor(app))
 
 
 @pytest.fixture
-def serving(working: None, batching: BatchWorker) -> Iterator[None]:  # noqa: F811, ARG001
+def serving(working: None, batching: BatchWorker) -> Iterator[None]:  # noqa: ARG001
     """Workers for jobs and for batches in the background."""
     with working_on(batching.work_due):
         yield
@@ -66,9 +54,9 @@ def serving(working: None, batching: BatchWorker) -> Iterator[None]:  # noqa: F8
 
 @pytest.fixture
 def door(
-    app: Flask,  # noqa: F811
-    storage: object,  # noqa: F811, ARG001
-    key: str,  # noqa: F811
+    app: Flask,
+    storage: object,  # noqa: ARG001
+    key: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Served]:

@@ -15,9 +15,10 @@ from api.schemas.batch import Window
 from client.batches import Batch, is_window
 from client.bulk import sources
 from client.bulk.display import Display
-from client.bulk.names import Names, numbered
 from client.bulk.sources import lines_of, setting
+from client.errors import Unreachable
 from intake.job_body import JobBody
+from shared.picture_names import PictureNames, numbered
 
 
 def batch(status: str, completed: int = 0, failed: int = 0, **more: Any) -> Batch:
@@ -55,6 +56,26 @@ def test_a_batch_that_waits_for_credits_says_so_once(capsys: pytest.CaptureFixtu
     ]
 
 
+def test_a_farm_that_is_away_is_waited_for_in_words_and_comes_back(capsys: pytest.CaptureFixture[str]) -> None:
+    with Display(10, 10, settled=0, failed=0) as display:
+        display.uploading("uploading", 1)
+        display.retrying(Unreachable("No farm answers"))
+        display.retrying(None)
+        display.uploading("uploading", 1)(1)
+        display.batch(1, batch("in_progress", completed=4))
+        display.retrying(Unreachable("No farm answers"))
+        display.retrying(Unreachable("No farm answers"))
+        display.retrying(None)
+    assert capsys.readouterr().err.splitlines() == [
+        "uploading: 0 bytes of 1 byte",
+        "waiting for the farm: 0 of 10 done, trying again",
+        "uploading: 0 bytes of 1 byte",
+        "rendering: 4 of 10 done, 0 here",
+        "waiting for the farm: 4 of 10 done, trying again",
+        "rendering: 4 of 10 done, 0 here",
+    ]
+
+
 def test_an_end_that_was_predicted_and_has_passed_is_not_shown(capsys: pytest.CaptureFixture[str]) -> None:
     with Display(10, 10, settled=0, failed=0) as display:
         display.eta(1, 0.0)
@@ -73,7 +94,7 @@ def test_the_client_knows_what_windows_the_farm_takes(window: str) -> None:
 
 @given(st.lists(st.tuples(st.text(max_size=80), st.integers(1, 10)), max_size=30))
 def test_names_are_safe_and_no_two_are_alike(lines: list[tuple[str, int]]) -> None:
-    names = Names()
+    names = PictureNames()
     made = [
         name for number, (text, n) in enumerate(lines, start=1) for name in numbered(names.take(number, text, n), n)
     ]
@@ -86,7 +107,7 @@ def test_names_are_safe_and_no_two_are_alike(lines: list[tuple[str, int]]) -> No
 
 
 def test_a_device_of_windows_is_no_name() -> None:
-    assert Names().take(1, "NUL.txt", 1) == "_NUL.txt"
+    assert PictureNames().take(1, "NUL.txt", 1) == "_NUL.txt"
 
 
 def test_a_table_has_the_fields_of_a_job_with_their_types() -> None:

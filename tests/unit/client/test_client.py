@@ -149,6 +149,22 @@ def test_a_call_that_can_be_repeated_is_tried_again_no_sooner_than_the_farm_asks
     assert waits[1] == 7
 
 
+def test_who_waits_for_a_farm_is_told_why_and_when_it_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retry.time, "sleep", lambda _: None)
+    page = httpx.Response(200, json={"data": []})
+    left = iter([page, httpx.Response(503), httpx.Response(502), page, page])
+    told: list[int | None] = []
+    farm = Client(
+        "http://farm",
+        "k",
+        transport=httpx.MockTransport(lambda _: next(left)),
+        on_retry=lambda error: told.append(error.status if isinstance(error, ApiError) else None),
+    )
+    for _ in range(3):
+        farm.models()
+    assert told == [503, 502, None]
+
+
 def test_a_wait_beyond_ones_patience_is_not_begun(monkeypatch: pytest.MonkeyPatch) -> None:
     farm, waits = _flaky(monkeypatch, httpx.Response(503, headers={"Retry-After": "61"}))
     with pytest.raises(ApiError):

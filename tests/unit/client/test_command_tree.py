@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from client.exit_codes import ExitCode
 from farm.cli import app
 from tests.unit.fake_api import FakeApi, run
+from tests.unit.test_architecture import ANYWHERE
 
 ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs" / "cli.md").read_text()
@@ -26,8 +27,9 @@ ROW = re.compile(r"^\| `([^`]+)` \| .+ \| `(rendermill [^`]+)` \|$", re.MULTILIN
 #: A command that goes on until it is stopped has nothing to print as JSON.
 WITHOUT_JSON = {"up"}
 HEAVY = {"celery", "flask", "torch", "diffusers", "transformers", "numpy", "PIL", "minio", "marshmallow", "jinja2"}
-#: Only the commands of an operator need these.
-OPERATORS = {"redis", "shared"}
+#: Only the commands of an operator need this, and what of the other rooms is not allowed everywhere.
+OPERATORS = {"redis"}
+ROOMS = ("api", "intake", "shared", "worker")
 
 
 def leaves(command: Any, *path: str) -> Iterator[tuple[str, Any]]:
@@ -98,9 +100,12 @@ def test_the_first_page_of_help_shows_every_command_in_a_group() -> None:
 
 
 def test_it_starts_without_what_only_servers_and_workers_need() -> None:
-    script = "import sys, farm.cli; print(*{name.partition('.')[0] for name in sys.modules})"
+    script = "import sys, farm.cli; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT).stdout
-    assert (HEAVY | OPERATORS) & set(loaded.split()) == set()
+    packages = {name.partition(".")[0] for name in loaded.split()}
+    assert (HEAVY | OPERATORS) & packages == set()
+    rooms = {name for name in loaded.split() if name.startswith(tuple(f"{room}." for room in ROOMS))}
+    assert rooms == ANYWHERE
 
 
 # What a person sees

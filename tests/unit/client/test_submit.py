@@ -95,6 +95,9 @@ def test_without_waiting_the_batches_are_told_and_resume_waits_for_them() -> Non
     waited = run("resume", id_)
     assert (waited.exit_code, waited.stdout) == (0, "2 of 2 lines succeeded\n"), waited.output
     assert run("resume").stdout == waited.stdout, "the newest"
+    unfinished = submit("-", input='{"prompt": "other"}\n').stderr.rsplit("rendermill resume ", 1)[1].strip()
+    submit("-", "--wait", input='{"prompt": "newer"}\n')
+    assert f"This is the submission {unfinished}, of standard input." in run("resume").stderr
     assert run("resume", "nothing").exit_code == ExitCode.FAILED
     (listed,) = (json.loads(row) for row in submit("-", "--json", input='{"prompt": "c"}\n').stdout.splitlines())
     assert (listed["object"], listed["priority"]) == ("batch", "low")
@@ -132,6 +135,19 @@ def test_lines_for_other_routes_are_sent_by_themselves_and_once(door: Served) ->
     assert door.count("POST", "imagine") == 2, "the one that was accepted is known"
     result = run("submit", "-", "--out", "out", input=lines)
     assert pictures("out") == ["cat.jpeg", "line-00003.jpeg"]
+
+
+def test_the_model_is_for_lines_that_take_the_names_of_the_catalog() -> None:
+    lines = (
+        '{"prompt": "a"}\n{"url": "/api/v1/images/generations", "body": {"prompt": "b"}}\n'
+        '{"url": "/v1/images/imagine", "body": {"name": "c", "prompt": "c"}}\n'
+        '{"prompt": "d", "model": "flux-schnell"}\n'
+    )
+    result = run("submit", "-", "--model", "ByteDance/SDXL-Lightning", "--out", "out", input=lines)
+    assert result.exit_code == 0, result.output
+    with Client() as farm:
+        models = [farm.get(row["job"]).model for row in rows("out/results.jsonl")]
+    assert models == [*["ByteDance/SDXL-Lightning"] * 3, "black-forest-labs/FLUX.1-schnell"]
 
 
 def test_a_file_of_more_lines_than_a_batch_has_room_for_is_several(
@@ -177,6 +193,8 @@ def test_a_line_that_is_no_request_is_named_and_nothing_is_submitted(
 def test_without_waiting_a_line_that_is_refused_is_told() -> None:
     result = submit("-", input='{"url": "/v1/images/imagine", "body": {"name": "a"}}\n')
     assert result.exit_code == ExitCode.FAILED
+    errors = result.stderr.partition("made no pictures; ")[2].partition(" says why")[0]
+    assert [row["error"]["code"] for row in rows(errors)] == ["invalid"]
     assert "1 line made no pictures; " in result.stderr
     assert "submitted" not in result.stderr
 

@@ -128,6 +128,7 @@ def test_how_late_a_job_came_is_measured_where_its_owner_was_told_a_time(worker:
         name, labels = "rendermill_eta_error_seconds_bucket", {"model": MODEL, "le": "-3.0"}
         return REGISTRY.get_sample_value(name, labels) or 0.0
 
+    worker.redis.hset(f"rm:model:{MODEL}", "rate", 1)
     before = told_late()
     # Both are told ten seconds and come at once; nobody asked for the third.
     ids = worker.accept(*(new_job(image_cost=10.0, prompt=prompt) for prompt in "abc"))
