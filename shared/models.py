@@ -19,6 +19,8 @@ from shared.noise import NO_SCHEDULER, NoiseScheduler
 SYNTHETIC = "synthetic"
 #: A synthetic batch that took longer would look like a device that hangs.
 _MAX_BATCH_S = 600.0
+#: Longer than any batch takes that a few more images would make cheaper.
+_MAX_LINGER_S = 60.0
 #: Keys of an entry that say what to load, and so those which a synthetic model cannot have.
 _WEIGHTS_KEYS = frozenset({"source", "revision", "dtype", "compile", "scheduler", "unet", "max_prompt_tokens"})
 #: Credits for a megapixel and step; the largest job of all then costs less than what Redis's scripts count exactly.
@@ -116,12 +118,8 @@ class Synthetic:
 
     #: Seconds of one batch, however many images and steps it has.
     batch_s: float
-
-    def __post_init__(self) -> None:
-        if isinstance(self.batch_s, bool) or not isinstance(self.batch_s, int | float):
-            raise ValueError(f"synthetic.batch_s is a number of seconds, not {self.batch_s!r}")
-        if not 0 <= self.batch_s <= _MAX_BATCH_S:
-            raise ValueError(f"synthetic.batch_s is from 0 to {_MAX_BATCH_S:g} seconds, not {self.batch_s}")
+    #: Seconds it takes to load. Of the models that take any, the device has room for one.
+    load_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,6 +143,8 @@ class Model:
     compile: Compile = Compile.OFF
     #: Most images that share one denoising batch.
     batch_limit: int = 4
+    #: Seconds that a batch with room left waits for further jobs of its lane, while no other work waits.
+    linger_s: float = 0.0
     #: Predicted seconds for one denoiser evaluation over a megapixel; only ratios between jobs matter for
     #: fairness, measured rates correct it for estimates of time.
     unit_cost: float = 0.1
@@ -189,6 +189,7 @@ class Model:
                 "size": Size(**table["size"]),
                 "compile": Compile(table.get("compile", Compile.OFF)),
                 "price": _price(table.get("price", 0)),
+                "linger_s": _seconds(table, "linger_s", _MAX_LINGER_S),
             }
             own = {key: read(table[key]) for key, read in _FAMILY_TABLES.items() if key in table}
             return cls(**{**table, **parts, **own})
@@ -216,8 +217,18 @@ def _wrong_keys(table: Mapping[str, Any], model: type[Model]) -> str:
 _FAMILY_TABLES: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {
     "scheduler": NoiseScheduler.from_table,
     "unet": lambda table: UNetSource(**table),
-    "synthetic": lambda table: Synthetic(**table),
+    "synthetic": lambda table: Synthetic(**{key: _seconds(table, key, _MAX_BATCH_S, "synthetic.") for key in table}),
 }
+
+
+def _seconds(table: Mapping[str, Any], key: str, most: float, of: str = "") -> float:
+    """A time of a table; 0 where it is not there."""
+    value = table.get(key, 0.0)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"{of}{key} is a number of seconds, not {value!r}")
+    if not 0 <= value <= most:
+        raise ValueError(f"{of}{key} is from 0 to {most:g} seconds, not {value}")
+    return value
 
 
 def _price(value: Any) -> Decimal:

@@ -32,12 +32,12 @@ class Waker:
             workers = self._workers.serving(model_id)
             self._tickets.wake_renderers(model_id, queued=placement.queued, workers=workers, lying=placement.tickets)
 
-    def after_claim(self, model_id: str, claim: Claim) -> None:
+    def after_claim(self, claim: Claim) -> None:
         """Others, or this worker's next thread, go on with what is left."""
         if claim.leases and claim.queued:
             with _best_effort():
-                workers = self._workers.serving(model_id)
-                self._tickets.pass_on(model_id, queued=claim.queued, workers=workers, lying=claim.tickets)
+                workers = self._workers.serving(claim.model)
+                self._tickets.pass_on(claim.model, queued=claim.queued, workers=workers, lying=claim.tickets)
 
     def after_job(self, aftermath: Aftermath) -> None:
         """The webhooks of a job that ended go out; where it was the last of its batch, that is finalized."""
