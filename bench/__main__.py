@@ -16,7 +16,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench import claim, enqueue, fleet, ingest, interactive, memory, overhead, rendering, report, submit
+from bench import claim, enqueue, fleet, ingest, interactive, memory, mixed, overhead, rendering, report, submit
 from bench.measuring import Row
 from bench.sizes import FULL, QUICK, Sizes
 
@@ -30,6 +30,7 @@ BENCHMARKS: dict[str, Callable[[Sizes, Path], list[Row]]] = {
     "fleet": fleet.run,
     "interactive": interactive.run,
     "rendering": rendering.run,
+    "mixed": mixed.run,
 }
 RESULTS = Path(__file__).parent / "results" / "control-plane.json"
 

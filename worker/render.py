@@ -73,9 +73,9 @@ class Renderer:
         self._tickets_held = 0
         self._count_lock = threading.Lock()
         self._last_step: float | None = None
-        #: When the device was done with its last batch, and whether work waited then.
+        #: When the device was done with its last batch; and the claim of that, where work waited behind it.
         self._free_since = time.monotonic()
-        self._wanted = False
+        self._wanted_behind: Claim | None = None
         #: Tickets taken since the worker started.
         self.tickets_taken = 0
         #: The worker was told to go: what is rendered is finished, nothing more is claimed.
@@ -113,14 +113,18 @@ class Renderer:
                 model = self._turns.model(claim.model)
                 self._turns.begin(model.id)
                 finished = self._render(model, holds)
-                self._wanted = claim.leaves_work
+                self._wanted_behind = claim if claim.leaves_work else None
             last: Aftermath | None = None
             for pictures in finished:
                 last = self._store.save(pictures) or last
         if last is None:
             return claim.leaves_work
         self._waker.after_work(model.id, last)
-        return last.queued > 0 or claim.elsewhere
+        leaves_work = last.queued > 0 or claim.elsewhere
+        if not leaves_work and self._wanted_behind is claim:
+            # Another worker took it.
+            self._wanted_behind = None
+        return leaves_work
 
     def drain(self) -> None:
         """Claim nothing more, and finish what is rendered; what takes longer than the drain time is given back."""
@@ -147,8 +151,7 @@ class Renderer:
         try:
             claim = self._scheduler.claim_first(limits, self._id)
             if not claim.leases:
-                # Whoever waited was served by another worker.
-                self._wanted = False
+                self._wanted_behind = None
                 return
             yield claim
             lane = claim.leases[0].request.lane
@@ -221,9 +224,9 @@ class Renderer:
             return time.monotonic() > self._give_back_at or all(hold.dropped for hold, _ in batch)
 
         self._last_step = started = time.monotonic()
-        if self._wanted:
+        if self._wanted_behind:
             metrics.DEVICE_IDLE_SECONDS.labels(model.id).observe(started - self._free_since)
-            self._wanted = False
+            self._wanted_behind = None
         try:
             return self._engine.render(model, [item for _, items in batch for item in items], on_step)
         except JobFailure:

@@ -19,7 +19,7 @@ from shared.models import Model
 from worker.engine import Rendered
 
 #: A turn is so many times as long as the load that began it: at most an eleventh of the time is then spent loading.
-_REPAID = 10
+REPAID = 10
 
 
 class Turns:
@@ -59,6 +59,6 @@ class Turns:
     def rendered(self, batch: Rendered) -> None:
         """A batch was rendered just now."""
         if batch.load_s and not self._were_resident <= set(self._resident()):
-            turn_s = min(self._longest_s, _REPAID * batch.load_s)
+            turn_s = min(self._longest_s, REPAID * batch.load_s)
             # It began with the load's end.
             self._turn_ends_at = self._clock() + turn_s - batch.render_s

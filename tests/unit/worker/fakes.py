@@ -123,7 +123,8 @@ class RenderWorker:
     """A render worker on a fake device. Its leases are renewed by `keeper.renew()`, not by a thread."""
 
     def __init__(self, redis: Redis, *models: Model, affinity_s: float = 0.0) -> None:
-        """It serves these models, or `MODEL` alone."""
+        """It serves these models, or `MODEL` alone. Time passes for its turns as `now` says."""
+        self.now = 0.0
         self.redis = redis
         self.engine = FakeEngine()
         self.storage = FakeStorage()
@@ -136,7 +137,7 @@ class RenderWorker:
         self.renderer = Renderer(
             "worker-1",
             engine=cast(RenderEngine, self.engine),
-            turns=Turns(models or [fake_model()], lambda: self.engine.resident, affinity_s),
+            turns=Turns(models or [fake_model()], lambda: self.engine.resident, affinity_s, lambda: self.now),
             scheduler=self.scheduler,
             keeper=self.keeper,
             outcomes=self.outcomes,
