@@ -83,5 +83,5 @@ SMOKE = Sizes(
     backlog=40,
     visits=1,
     pictures=8,
-    mixed=24,
+    mixed=8,
 )

@@ -154,13 +154,15 @@ class Renderer:
                 self._wanted_behind = None
                 return
             yield claim
-            lane = claim.leases[0].request.lane
-            linger_until = time.monotonic() + self._turns.model(claim.model).linger_s
+            lane, lingers_since = claim.leases[0].request.lane, time.monotonic()
+            linger_until = lingers_since + self._turns.model(claim.model).linger_s
             # A full batch does not linger, and none that keeps anybody waiting.
             while claim.room and not claim.leaves_work and time.monotonic() < linger_until and not self.draining:
                 time.sleep(_LOOK_EVERY_S)
                 claim = self._scheduler.join(claim.model, lane, self._id, room=claim.room, others=limits)
                 yield claim
+            # The device is not idle for want of anything but more jobs.
+            self._free_since += time.monotonic() - lingers_since
         except RedisError as error:
             _log.warning("cannot claim: %s", error)
 

@@ -75,6 +75,23 @@ def test_a_job_with_more_images_than_a_batch_holds_is_rendered_alone(worker: Ren
     assert [image.seed for image in images.values()] == list(range(1, 11))
 
 
+def test_the_progress_of_a_batch_that_is_rendered_anew_in_halves_does_not_go_back(worker: RenderWorker) -> None:
+    ids = worker.accept(*named("a", "b"))
+    told: list[float] = []
+
+    def fail_at_the_end_of_the_whole(step: int) -> None:
+        worker.keeper.renew()
+        told.append(worker.job(ids[1]).progress)
+        if step == STEPS and len(worker.engine.batches) == 1:
+            raise JobFailure("render_failed", "too large")
+
+    worker.engine.at_step = fail_at_the_end_of_the_whole
+    worker.work()
+    assert worker.engine.batches == [["a", "b"], ["a"], ["b"]]
+    assert told == sorted(told)
+    assert told[STEPS] > 0
+
+
 @pytest.mark.parametrize("error", [RuntimeError("bug"), JobFailure("render_failed", "bug"), MemoryError()])
 def test_one_poisonous_job_of_a_batch_fails_and_the_others_succeed(worker: RenderWorker, error: Exception) -> None:
     ids = worker.accept(*named("a", "poison", "c", "d"))

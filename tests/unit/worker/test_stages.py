@@ -6,11 +6,12 @@ import threading
 
 import pytest
 from prometheus_client import REGISTRY
+from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from tests.scheduling import MODEL, new_job
 from tests.servers import PATIENCE_S
-from tests.unit.worker.fakes import BATCH_LIMIT, Failing, RenderWorker
+from tests.unit.worker.fakes import BATCH_LIMIT, Failing, RenderWorker, fake_model
 
 
 def test_the_next_batch_is_rendered_while_the_one_before_is_stored(
@@ -61,6 +62,9 @@ class Time:
 
     def monotonic(self) -> float:
         return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
 
 
 @pytest.fixture
@@ -118,3 +122,12 @@ def test_the_device_is_idle_while_redis_is_away_from_a_worker_whose_work_waits(
     time.now += 60
     worker.work()
     assert idle() == (count + 1, seconds + 60)
+
+
+def test_a_device_whose_batch_lingers_is_not_idle(redis: Redis, time: Time) -> None:
+    count, seconds = idle()
+    worker = RenderWorker(redis, fake_model(linger_s=10.0))
+    worker.accept(*(new_job() for _ in range(BATCH_LIMIT + 1)))
+    worker.work()
+    assert time.now == pytest.approx(10.0, abs=0.02)
+    assert idle() == (count + 1, pytest.approx(seconds))
