@@ -121,6 +121,10 @@ class Synthetic:
     #: Seconds it takes to load. Of the models that take any, the device has room for one.
     load_s: float = 0.0
 
+    def __post_init__(self) -> None:
+        _check_seconds("synthetic.batch_s", self.batch_s, _MAX_BATCH_S)
+        _check_seconds("synthetic.load_s", self.load_s, _MAX_BATCH_S)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
@@ -156,6 +160,9 @@ class Model:
     #: The adapters that requests may lay over it: those of the `[[lora]]` tables that name the model.
     loras: tuple[Lora, ...] = ()
 
+    def __post_init__(self) -> None:
+        _check_seconds("linger_s", self.linger_s, _MAX_LINGER_S)
+
     @property
     def parameters(self) -> frozenset[str]:
         """The parameters of a job body that this model takes."""
@@ -189,7 +196,6 @@ class Model:
                 "size": Size(**table["size"]),
                 "compile": Compile(table.get("compile", Compile.OFF)),
                 "price": _price(table.get("price", 0)),
-                "linger_s": _seconds(table, "linger_s", _MAX_LINGER_S),
             }
             own = {key: read(table[key]) for key, read in _FAMILY_TABLES.items() if key in table}
             return cls(**{**table, **parts, **own})
@@ -217,18 +223,16 @@ def _wrong_keys(table: Mapping[str, Any], model: type[Model]) -> str:
 _FAMILY_TABLES: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {
     "scheduler": NoiseScheduler.from_table,
     "unet": lambda table: UNetSource(**table),
-    "synthetic": lambda table: Synthetic(**{key: _seconds(table, key, _MAX_BATCH_S, "synthetic.") for key in table}),
+    "synthetic": lambda table: Synthetic(**table),
 }
 
 
-def _seconds(table: Mapping[str, Any], key: str, most: float, of: str = "") -> float:
-    """A time of a table; 0 where it is not there."""
-    value = table.get(key, 0.0)
+def _check_seconds(key: str, value: object, most: float) -> None:
+    """Raise ValueError for a time of an entry that is none, or too long."""
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"{of}{key} is a number of seconds, not {value!r}")
+        raise ValueError(f"{key} is a number of seconds, not {value!r}")
     if not 0 <= value <= most:
-        raise ValueError(f"{of}{key} is from 0 to {most:g} seconds, not {value}")
-    return value
+        raise ValueError(f"{key} is from 0 to {most:g} seconds, not {value}")
 
 
 def _price(value: Any) -> Decimal:

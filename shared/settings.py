@@ -53,12 +53,12 @@ class Settings:
         False, "Never ask the model hub: a checkpoint that is not in `models_dir` is an error."
     )
     models: str = _setting("", "Comma-separated catalog ids or aliases this worker serves; empty for all.")
-    preload: str = _setting("", "Comma-separated catalog ids or aliases a worker loads before it takes work.")
     affinity_s: float = _setting(
         60.0,
         "Where the models of a worker do not all fit on its device: how long those that are loaded go before the "
         "others, at most; mostly ten times as long as loading took. 0 takes the models in turn, a batch each.",
     )
+    preload: str = _setting("", "Comma-separated catalog ids or aliases a worker loads before it takes work.")
     text_cache_bytes: int = _setting(
         256 * 2**20,
         "Memory of a worker's device for what the text encoders made of earlier prompts: 0.3 MB a prompt of SDXL, 2 MB "
