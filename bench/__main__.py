@@ -1,7 +1,7 @@
 """The benchmarks that need no GPU: what Rendermill does beside rendering, each measure beside a peer in the same run.
 
-    python -m bench                          all of them, in eighteen minutes
-    python -m bench --quick                  smaller, in about five minutes
+    python -m bench                          all of them, in half an hour
+    python -m bench --quick                  smaller, in about eight minutes
     python -m bench --only enqueue,claim     some of them
 
 docs/performance.md says how to read the table. `python -m bench.gpu` measures rendering at real sizes.

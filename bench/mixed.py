@@ -159,7 +159,8 @@ def _real(sizes: Sizes, scratch: Path) -> Iterator[Row]:
     what = f"{sizes.mixed:,} jobs of the four tiny models"
     yield Row(f"{what}: worker's memory at half", "MB", "at a tenth", Rounds([memory[50]], [memory[10]]))
     grown = Rounds([memory[100]], [memory[10]])
-    yield Row("the same at the end", "MB", "at a tenth", grown, Target(1.1, at_least=False))
+    # What batches in the making take comes and goes, a tenth of it all.
+    yield Row("the same at the end", "MB", "at a tenth", grown, Target(1.2, at_least=False))
     # All models are on the device: each waits for a batch of each other one.
     batches_s = (len(bodies) - 1) * max(job.timings["render_s"] + job.timings["load_s"] for job in run.jobs)
     waits = Rounds([run.longest_wait_s(_model_of)], [batches_s])
