@@ -1,7 +1,7 @@
 """The benchmarks that need no GPU: what Rendermill does beside rendering, each measure beside a peer in the same run.
 
-    python -m bench                          all of them, in eighteen minutes
-    python -m bench --quick                  smaller, in about five minutes
+    python -m bench                          all of them, in half an hour
+    python -m bench --quick                  smaller, in about eight minutes
     python -m bench --only enqueue,claim     some of them
 
 docs/performance.md says how to read the table. `python -m bench.gpu` measures rendering at real sizes.
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench import claim, enqueue, fleet, ingest, interactive, memory, overhead, rendering, report, submit
+from bench import claim, enqueue, fleet, ingest, interactive, memory, mixed, overhead, rendering, report, submit
 from bench.measuring import Row
 from bench.sizes import FULL, QUICK, Sizes
 
@@ -30,6 +30,7 @@ BENCHMARKS: dict[str, Callable[[Sizes, Path], list[Row]]] = {
     "fleet": fleet.run,
     "interactive": interactive.run,
     "rendering": rendering.run,
+    "mixed": mixed.run,
 }
 RESULTS = Path(__file__).parent / "results" / "control-plane.json"
 

@@ -32,14 +32,21 @@ def images_per_second_through_farm(job: Mapping[str, Any], models_dir: Path, *, 
 @contextmanager
 def running_farm(model: str, models_dir: Path) -> Iterator[tuple[str, str]]:
     """An embedded farm that serves one model, loaded, from `models_dir`; its URL and a key."""
-    environment = {"MODELS_DIR": str(models_dir), "MODELS_OFFLINE": "1", "MODELS": model, "PRELOAD": model}
+    settings = {"MODELS_DIR": str(models_dir), "MODELS_OFFLINE": "1", "MODELS": model, "PRELOAD": model}
+    with embedded_farm(settings) as farm:
+        yield farm.url, farm.data_dir.api_key_file.read_text()
+
+
+@contextmanager
+def embedded_farm(settings: Mapping[str, str]) -> Iterator[EmbeddedFarm]:
+    """An embedded farm with these settings, ready."""
     with tempfile.TemporaryDirectory(prefix="rendermill-bench-farm-") as scratch:
         farm = EmbeddedFarm(Path(scratch), "127.0.0.1", 0, print)
-        with environment_of_farms({PREFIX + name: value for name, value in environment.items()}):
+        with environment_of_farms({PREFIX + name: value for name, value in settings.items()}):
             farm.start()
         try:
             farm.wait_ready(_READY_S)
-            yield farm.url, farm.data_dir.api_key_file.read_text()
+            yield farm
         finally:
             farm.stop()
 

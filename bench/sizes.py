@@ -38,6 +38,8 @@ class Sizes:
     visits: int
     #: Pictures rendered in one measurement.
     pictures: int
+    #: Jobs of several models.
+    mixed: int
 
 
 FULL = Sizes(
@@ -52,6 +54,7 @@ FULL = Sizes(
     backlog=50_000,
     visits=20,
     pictures=80,
+    mixed=1_000,
 )
 QUICK = Sizes(
     rounds=3,
@@ -65,6 +68,7 @@ QUICK = Sizes(
     backlog=50_000,
     visits=6,
     pictures=40,
+    mixed=300,
 )
 #: Enough to see that everything runs; the figures mean nothing.
 SMOKE = Sizes(
@@ -79,4 +83,5 @@ SMOKE = Sizes(
     backlog=40,
     visits=1,
     pictures=8,
+    mixed=8,
 )

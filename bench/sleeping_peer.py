@@ -27,7 +27,7 @@ def application(url: str) -> Celery:
     """The application, with Celery's defaults and a result backend."""
     app = Celery("peer", broker=url, backend=url, set_as_current=False)
     app.conf.update(broker_connection_retry_on_startup=True, worker_prefetch_multiplier=1)
-    engine, storage = SyntheticEngine([_MODEL.id]), Storage(settings())
+    engine, storage = SyntheticEngine([_MODEL]), Storage(settings())
 
     @app.task(name=TASK, shared=False)  # type: ignore[untyped-decorator]
     def generate(seed: int) -> list[float]:

@@ -90,13 +90,19 @@ def peer_fleet(scratch: Path, workers: int) -> Iterator[SyntheticFarm]:
 
 
 @contextmanager
-def synthetic_farm(scratch: Path, model: str, workers: int) -> Iterator[SyntheticFarm]:
-    """Run a farm of that many render workers, each of which serves the model alone, and one upkeep worker."""
+def synthetic_farm(
+    scratch: Path, models: str, workers: int, settings: Mapping[str, str] | None = None
+) -> Iterator[SyntheticFarm]:
+    """Run a farm of that many render workers, each of which serves these models alone, and one upkeep worker.
+
+    `models` are separated by commas; `settings` are further ones of all workers.
+    """
+    more = {PREFIX + name: value for name, value in (settings or {}).items()}
     with stores(scratch) as farm, ExitStack() as started:
 
         def start(role: str, name: str) -> psutil.Process:
             program = replace(parts.worker(role, _STOP_S), name=name)
-            own = {**farm.environment, f"{PREFIX}MODELS": model}
+            own = {**farm.environment, **more, f"{PREFIX}MODELS": models}
             return psutil.Process(started.enter_context(running(program, own, scratch)))
 
         renderers = [start("render", f"render-{number}") for number in range(workers)]

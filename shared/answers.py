@@ -77,12 +77,24 @@ class Accepted:
     placement: Placement | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
+    """A batch, or what was added to one."""
+
+    model: str
     leases: list[Lease]
+    #: Images that could still join the batch.
+    room: int
     #: Jobs of the model that could be claimed next, and the tickets that lie for them.
     queued: int
     tickets: int
+    #: Whether others of the models that were asked for have jobs that could be claimed.
+    elsewhere: bool
+
+    @property
+    def leaves_work(self) -> bool:
+        """Whether the worker that made the claim will find more to do."""
+        return self.queued > 0 or self.elsewhere
 
 
 @dataclass(frozen=True, slots=True)

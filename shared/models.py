@@ -19,6 +19,8 @@ from shared.noise import NO_SCHEDULER, NoiseScheduler
 SYNTHETIC = "synthetic"
 #: A synthetic batch that took longer would look like a device that hangs.
 _MAX_BATCH_S = 600.0
+#: Longer than any batch takes that a few more images would make cheaper.
+_MAX_LINGER_S = 60.0
 #: Keys of an entry that say what to load, and so those which a synthetic model cannot have.
 _WEIGHTS_KEYS = frozenset({"source", "revision", "dtype", "compile", "scheduler", "unet", "vae", "max_prompt_tokens"})
 #: Credits for a megapixel and step; the largest job of all then costs less than what Redis's scripts count exactly.
@@ -124,12 +126,12 @@ class Synthetic:
 
     #: Seconds of one batch, however many images and steps it has.
     batch_s: float
+    #: Seconds it takes to load. Of the models that take any, the device has room for one.
+    load_s: float = 0.0
 
     def __post_init__(self) -> None:
-        if isinstance(self.batch_s, bool) or not isinstance(self.batch_s, int | float):
-            raise ValueError(f"synthetic.batch_s is a number of seconds, not {self.batch_s!r}")
-        if not 0 <= self.batch_s <= _MAX_BATCH_S:
-            raise ValueError(f"synthetic.batch_s is from 0 to {_MAX_BATCH_S:g} seconds, not {self.batch_s}")
+        _check_seconds("synthetic.batch_s", self.batch_s, _MAX_BATCH_S)
+        _check_seconds("synthetic.load_s", self.load_s, _MAX_BATCH_S)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,6 +155,8 @@ class Model:
     compile: Compile = Compile.OFF
     #: Most images that share one denoising batch.
     batch_limit: int = 4
+    #: Seconds that a batch with room left waits for further jobs of its lane, while no other work waits.
+    linger_s: float = 0.0
     #: Predicted seconds for one denoiser evaluation over a megapixel; only ratios between jobs matter for
     #: fairness, measured rates correct it for estimates of time.
     unit_cost: float = 0.1
@@ -164,6 +168,9 @@ class Model:
     vae: VAESource | None = None
     #: The adapters that requests may lay over it: those of the `[[lora]]` tables that name the model.
     loras: tuple[Lora, ...] = ()
+
+    def __post_init__(self) -> None:
+        _check_seconds("linger_s", self.linger_s, _MAX_LINGER_S)
 
     @property
     def parameters(self) -> frozenset[str]:
@@ -228,6 +235,14 @@ _FAMILY_TABLES: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {
     "vae": lambda table: VAESource(**table),
     "synthetic": lambda table: Synthetic(**table),
 }
+
+
+def _check_seconds(key: str, value: object, most: float) -> None:
+    """Raise ValueError for a time of an entry that is none, or too long."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"{key} is a number of seconds, not {value!r}")
+    if not 0 <= value <= most:
+        raise ValueError(f"{key} is from 0 to {most:g} seconds, not {value}")
 
 
 def _price(value: Any) -> Decimal:

@@ -176,13 +176,36 @@ class Scheduler:
     # What a worker does
 
     def claim(self, model: str, worker: str, *, max_images: int) -> Claim:
-        """Lease a batch of compatible jobs: together at most `max_images`, or one job with more alone.
+        """Lease a batch of compatible jobs: together at most `max_images`, or one job with more alone."""
+        return self.claim_first({model: max_images}, worker)
+
+    def claim_first(self, models: Mapping[str, int], worker: str) -> Claim:
+        """The same for the first of these models that has work, each with the most images of its batches.
 
         Where the client repeats the call because the answer was lost, it gets the jobs that the first one leased.
         """
+        return self._lease_batch("", models, worker)
+
+    def join(self, model: str, lane: str, worker: str, *, room: int, others: Iterable[str] = ()) -> Claim:
+        """Lease more jobs for a batch of that model and lane: those that are next, if they have at most `room` images.
+
+        The answer tells whether `others`, further models, have work.
+        """
+        return self._lease_batch(lane, dict.fromkeys([model, *others], room), worker)
+
+    def _lease_batch(self, lane: str, models: Mapping[str, int], worker: str) -> Claim:
         call = secrets.token_urlsafe(_CALL_NAME_BYTES)
-        queued, tickets, *jobs = self._claim(model, worker, max_images, self._lease_ms, call)
-        return Claim([_lease(*job) for job in jobs], int(queued), int(tickets))
+        order: list[str | int] = list(chain.from_iterable(models.items()))
+        answer = self._claim(worker, self._lease_ms, call, lane, *order)
+        model, room, elsewhere, queued, tickets, *jobs = answer
+        return Claim(
+            model=model,
+            leases=[_lease(*job) for job in jobs],
+            room=int(room),
+            queued=int(queued),
+            tickets=int(tickets),
+            elsewhere=bool(int(elsewhere)),
+        )
 
     def renew(self, progress: Mapping[Lease, Progress]) -> dict[Lease, Renewal]:
         """Renew leases and report progress; what became of each lease."""

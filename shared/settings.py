@@ -53,6 +53,11 @@ class Settings:
         False, "Never ask the model hub: a checkpoint that is not in `models_dir` is an error."
     )
     models: str = _setting("", "Comma-separated catalog ids or aliases this worker serves; empty for all.")
+    affinity_s: float = _setting(
+        60.0,
+        "Where the models of a worker do not all fit on its device: how long those that are loaded go before the "
+        "others, at most; mostly ten times as long as loading took. 0 takes the models in turn, a batch each.",
+    )
     preload: str = _setting("", "Comma-separated catalog ids or aliases a worker loads before it takes work.")
     device_weights: float = _setting(
         0.8,

@@ -57,11 +57,6 @@ def render_queue(model_id: str) -> str:
     return RENDER_QUEUE + model_id
 
 
-def model_of(queue: str) -> str:
-    """The model whose tickets lie in a render queue."""
-    return queue.removeprefix(RENDER_QUEUE)
-
-
 class Tickets:
     """Publishes tickets, and keeps their number small.
 

@@ -32,13 +32,13 @@ class Waker:
             workers = self._workers.serving(model_id)
             self._tickets.wake_renderers(model_id, queued=placement.queued, workers=workers, lying=placement.tickets)
 
-    def after_claim(self, model_id: str, claim: Claim) -> None:
+    def after_claim(self, claim: Claim) -> None:
         """Others, or this worker's next thread, go on with what is left."""
         # First what is known: each worker of a large farm would count all the others, again and again.
         if claim.leases and not self._tickets.suffice(queued=claim.queued, lying=claim.tickets):
             with _best_effort():
-                workers = self._workers.serving(model_id)
-                self._tickets.pass_on(model_id, queued=claim.queued, workers=workers, lying=claim.tickets)
+                workers = self._workers.serving(claim.model)
+                self._tickets.pass_on(claim.model, queued=claim.queued, workers=workers, lying=claim.tickets)
 
     def after_job(self, aftermath: Aftermath) -> None:
         """Where a job that ended was the last of its batch, that is finalized."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -114,6 +114,20 @@ def assert_same(redis: Redis, known: Mapping[str, Known]) -> None:
     _check_indexes(state, everything)
     _check_fair_queue(state, everything)
     _check_ends(state, everything)
+
+
+def assert_batch(taken: Sequence[Known], claimable: Collection[Known], limit: int) -> None:
+    """Check that a claim may have taken these of the jobs that could be claimed; the first of them leads."""
+    assert all(known in claimable and not known.late for known in taken)
+    assert len({known.job.request.lane for known in taken}) == 1
+    assert len(taken) == 1 or sum(known.job.request.n for known in taken) <= limit
+    leader = taken[0]
+    assert leader.seq == min(known.seq for known in claimable if known.flow == leader.flow)
+    for queue in {known.queue for known in taken}:
+        before = [known.seq for known in claimable if known.queue == queue]
+        assert [known.seq for known in taken if known.queue == queue] == sorted(before)[
+            : sum(known.queue == queue for known in taken)
+        ], "within a flow and lane, jobs are taken in the order of acceptance"
 
 
 def _check_records(state: State, everything: Collection[Known]) -> None:

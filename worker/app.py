@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from celery import Celery, Task
+from celery import Celery
 
 from shared.settings import settings
-from shared.tickets import BATCH_TASK, CELERY_SETTINGS, RENDER_TASK, model_of
+from shared.tickets import BATCH_TASK, CELERY_SETTINGS, RENDER_TASK
 
 app = Celery("rendermill", broker=settings().redis_url)
 app.conf.update(
@@ -21,17 +21,17 @@ app.conf.update(
     worker_enable_remote_control=False,
 )
 
-#: What this process does with a render ticket, given the model, and with a batch ticket.
-#: `worker.roles` sets those that the process is for before Celery takes the first ticket.
-on_render_ticket: Callable[[str], None] | None = None
+#: What this process does with a render ticket and with a batch ticket. `worker.roles` sets the one that it is for before
+#: Celery takes the first ticket.
+on_render_ticket: Callable[[], None] | None = None
 on_batch_ticket: Callable[[], None] | None = None
 
 
-@app.task(name=RENDER_TASK, bind=True)  # type: ignore[untyped-decorator]
-def render(self: Task) -> None:
-    """Render one batch of the model in whose queue the ticket lay."""
+@app.task(name=RENDER_TASK)  # type: ignore[untyped-decorator]
+def render() -> None:
+    """Render what waits for this worker's models."""
     assert on_render_ticket is not None, "only `python -m worker render` takes render tickets"
-    on_render_ticket(model_of(self.request.delivery_info["routing_key"]))
+    on_render_ticket()
 
 
 @app.task(name=BATCH_TASK)  # type: ignore[untyped-decorator]

@@ -70,11 +70,12 @@ class MixedEngine:
 
 def engine_for(served: Sequence[Model], catalog: Catalog, settings: Settings) -> RenderEngine:
     """An engine that renders every one of these models."""
-    synthetic = SyntheticEngine([model.id for model in served if model.family == SYNTHETIC])
-    if all(model.family == SYNTHETIC for model in served):
+    sleeping = [model for model in served if model.family == SYNTHETIC]
+    synthetic = SyntheticEngine(sleeping)
+    if len(sleeping) == len(served):
         return synthetic
     # Imports torch.
     from worker.engine import Engine
 
     real = Engine(catalog, settings)
-    return MixedEngine(catalog, real, synthetic) if synthetic.resident else real
+    return MixedEngine(catalog, real, synthetic) if sleeping else real

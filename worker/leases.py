@@ -39,7 +39,8 @@ class Hold:
         self.dropped = False
 
     def report(self, stage: Stage, progress: float) -> None:
-        self.progress = Progress(stage, progress)
+        """Say how far the job is. It never goes back: what is rendered once more, in smaller batches, takes longer."""
+        self.progress = Progress(stage, max(progress, self.progress.progress))
 
 
 class LeaseKeeper:

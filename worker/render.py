@@ -3,8 +3,9 @@
 One ticket at a time has the device; the others encode and upload what was rendered before. A ticket claims only when
 the device is free, so batches are as full as they can be and no lease is held by a job that waits.
 
-A ticket is good for one batch where the worker serves several models, so that each model's tickets have their turn. A
-worker of one model stays at it as long as work waits: between two batches there is then no message to be sent or taken.
+A ticket wakes the worker, whichever model it is for: which one is rendered next is decided when the device is free, by
+`worker/turns.py`. It is good for batch after batch, until none of the worker's models has work: between two batches
+there is then no message to be sent or taken.
 
 Whatever goes wrong with a job becomes its failure; where not even that can be told, its lease ends. No exception of
 one job reaches another, and no lease outlives the ticket that took it.
@@ -23,7 +24,6 @@ from itertools import islice
 from redis.exceptions import RedisError
 
 from shared.answers import Aftermath, Claim
-from shared.catalog import Catalog
 from shared.errors import JobFailure
 from shared.jobs import Lease, Stage
 from shared.models import Model
@@ -35,11 +35,14 @@ from worker.engines import RenderEngine
 from worker.leases import Hold, LeaseKeeper
 from worker.outcomes import Outcomes
 from worker.storing import DENOISED, Pictures, Store
+from worker.turns import Turns
 
 _log = logging.getLogger(__name__)
 
 _Batch = list[tuple[Hold, list[Item]]]
-_NOTHING = Claim([], 0, 0)
+
+#: How often a batch that lingers looks for jobs that join it: hardly later than they come, at a script call each.
+_LOOK_EVERY_S = 0.02
 
 
 class Renderer:
@@ -50,31 +53,29 @@ class Renderer:
         worker_id: str,
         *,
         engine: RenderEngine,
-        catalog: Catalog,
+        turns: Turns,
         scheduler: Scheduler,
         keeper: LeaseKeeper,
         outcomes: Outcomes,
         store: Store,
         waker: Waker,
-        stays: bool = False,
         drain_s: float = math.inf,
     ) -> None:
-        """With `stays`, a ticket is good for batch after batch, until no work waits."""
         self._id = worker_id
         self._engine = engine
-        self._catalog = catalog
+        self._turns = turns
         self._scheduler = scheduler
         self._keeper = keeper
         self._outcomes = outcomes
         self._store = store
         self._waker = waker
-        self._stays = stays
         self._device = threading.Lock()
         self._tickets_held = 0
         self._count_lock = threading.Lock()
         self._last_step: float | None = None
-        #: When the device was done with a batch behind which work waited.
-        self._wanted_since: float | None = None
+        #: When the device was done with its last batch; and the claim of that, where work waited behind it.
+        self._free_since = time.monotonic()
+        self._wanted_behind: Claim | None = None
         #: Tickets taken since the worker started.
         self.tickets_taken = 0
         #: The worker was told to go: what is rendered is finished, nothing more is claimed.
@@ -93,33 +94,37 @@ class Renderer:
         last_step = self._last_step
         return 0.0 if last_step is None else time.monotonic() - last_step
 
-    def work(self, model_id: str) -> None:
-        """Work off one ticket of the model: render and store one batch, or more, if any of its jobs waits.
-
-        Raises RequestInvalid where the catalog has no such model.
-        """
-        model = self._catalog.find(model_id)
+    def work(self) -> None:
+        """Work off one ticket: render and store batch after batch, as long as work waits."""
         with self._holding_a_ticket():
-            while self._work_off_batch(model) and self._stays:
+            while self._work_off_batch():
                 pass
 
-    def _work_off_batch(self, model: Model) -> bool:
-        """Whether there was a batch, and more of the model's work waits behind it."""
+    def _work_off_batch(self) -> bool:
+        """Whether there was a batch, and more work waits behind it."""
         with ExitStack() as kept:
             with self._device:
-                claim = self._claim(model)
-                holds = kept.enter_context(self._keeper.keep(claim.leases))
-                self._waker.after_claim(model.id, claim)
+                claim, holds = None, []
+                for claim in self._claims():
+                    holds += kept.enter_context(self._keeper.keep(claim.leases))
+                    self._waker.after_claim(claim)
+                if claim is None:
+                    return False
+                model = self._turns.model(claim.model)
+                self._turns.begin(model.id)
                 finished = self._render(model, holds)
-                if claim.leases:
-                    self._wanted_since = time.monotonic() if claim.queued else None
+                self._wanted_behind = claim if claim.leaves_work else None
             last: Aftermath | None = None
             for pictures in finished:
                 last = self._store.save(pictures) or last
         if last is None:
-            return bool(claim.leases and claim.queued)
+            return claim.leaves_work
         self._waker.after_work(model.id, last)
-        return last.queued > 0
+        leaves_work = last.queued > 0 or claim.elsewhere
+        if not leaves_work and self._wanted_behind is claim:
+            # Another worker took it.
+            self._wanted_behind = None
+        return leaves_work
 
     def drain(self) -> None:
         """Claim nothing more, and finish what is rendered; what takes longer than the drain time is given back."""
@@ -137,15 +142,29 @@ class Renderer:
             with self._count_lock:
                 self._tickets_held -= 1
 
-    def _claim(self, model: Model) -> Claim:
+    def _claims(self) -> Iterator[Claim]:
+        """The jobs of the next batch, and those that join it while it lingers; nothing where no work waits."""
         self._store.wait_until_back(give_up=lambda: self.draining)
         if self.draining or self._engine.device_lost:
-            return _NOTHING
+            return
+        limits = self._turns.limits()
         try:
-            return self._scheduler.claim(model.id, self._id, max_images=model.batch_limit)
+            claim = self._scheduler.claim_first(limits, self._id)
+            if not claim.leases:
+                self._wanted_behind = None
+                return
+            yield claim
+            lane, lingers_since = claim.leases[0].request.lane, time.monotonic()
+            linger_until = lingers_since + self._turns.model(claim.model).linger_s
+            # A full batch does not linger, and none that keeps anybody waiting.
+            while claim.room and not claim.leaves_work and time.monotonic() < linger_until and not self.draining:
+                time.sleep(_LOOK_EVERY_S)
+                claim = self._scheduler.join(claim.model, lane, self._id, room=claim.room, others=limits)
+                yield claim
+            # The device is not idle for want of anything but more jobs.
+            self._free_since += time.monotonic() - lingers_since
         except RedisError as error:
             _log.warning("cannot claim: %s", error)
-            return _NOTHING
 
     def _render(self, model: Model, holds: Sequence[Hold]) -> list[Pictures]:
         batch: _Batch = []
@@ -182,6 +201,7 @@ class Renderer:
         _log.info("%s: %d images of %d jobs in %.2f s", model.id, len(rendered.images), len(batch), rendered.render_s)
         metrics.BATCH_IMAGES.labels(model.id).observe(len(rendered.images))
         metrics.RENDER_SECONDS.labels(model.id).observe(rendered.render_s)
+        self._turns.rendered(rendered)
         return _share_out(batch, rendered)
 
     def _after_failure(self, model: Model, batch: _Batch, failure: JobFailure) -> list[Pictures]:
@@ -206,9 +226,9 @@ class Renderer:
             return time.monotonic() > self._give_back_at or all(hold.dropped for hold, _ in batch)
 
         self._last_step = started = time.monotonic()
-        if self._wanted_since is not None:
-            metrics.DEVICE_IDLE_SECONDS.labels(model.id).observe(started - self._wanted_since)
-            self._wanted_since = None
+        if self._wanted_behind:
+            metrics.DEVICE_IDLE_SECONDS.labels(model.id).observe(started - self._free_since)
+            self._wanted_behind = None
         try:
             return self._engine.render(model, [item for _, items in batch for item in items], on_step)
         except JobFailure:
@@ -218,6 +238,7 @@ class Renderer:
             raise JobFailure("render_failed", f"{type(error).__name__} while rendering.") from error
         finally:
             self._last_step = None
+            self._free_since = time.monotonic()
 
 
 def _share_out(batch: _Batch, rendered: Rendered) -> list[Pictures]:

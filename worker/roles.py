@@ -47,6 +47,7 @@ from worker.outcomes import Outcomes
 from worker.render import Renderer
 from worker.storing import Store
 from worker.tidying import TIDY_EVERY_S, Tidier
+from worker.turns import Turns
 from worker.upkeep import SWEEP_EVERY_S, Duty, Sweeper
 from worker.webhooks import WebhookSender
 
@@ -72,7 +73,8 @@ class RenderRole:
         self._preload = [catalog().find(name).id for name in split_list(config.preload)]
         self._preloaded = False
         self._workers = Workers(redis)
-        self._engine = engine_for([catalog().models[id_] for id_ in self._served], catalog(), config)
+        models = [catalog().models[id_] for id_ in self._served]
+        self._engine = engine_for(models, catalog(), config)
         # A beat asks by one connection: where all of them are half open, it waits for one answer in vain, not for two.
         self._queues = _scheduler(config, redis)
         scheduler = _scheduler(config, connect(config.redis_url))
@@ -82,13 +84,12 @@ class RenderRole:
         self._renderer = Renderer(
             self._id,
             engine=self._engine,
-            catalog=catalog(),
+            turns=Turns(models, lambda: self._engine.resident, config.affinity_s),
             scheduler=scheduler,
             keeper=self._keeper,
             outcomes=outcomes,
             store=Store(Storage(config), outcomes),
             waker=waker,
-            stays=len(self._served) == 1,
             drain_s=config.drain_s,
         )
         self._watchdog = Watchdog(config.watchdog_s)

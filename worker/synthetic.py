@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from threading import Lock
 
 import PIL.Image
@@ -25,9 +25,11 @@ class SyntheticEngine:
 
     device_lost = False
 
-    def __init__(self, model_ids: Sequence[str]) -> None:
-        """`model_ids` are all models that it is to render; they count as loaded."""
-        self._model_ids = list(model_ids)
+    def __init__(self, models: Iterable[Model]) -> None:
+        """`models` are all that it is to render. Those that take no time to load count as loaded."""
+        self._load_s = {model.id: model.synthetic.load_s for model in models if model.synthetic is not None}
+        #: The one that is loaded of those that take time.
+        self._loaded: str | None = None
         self._lock = Lock()
 
     @property
@@ -36,10 +38,12 @@ class SyntheticEngine:
 
     @property
     def resident(self) -> list[str]:
-        return list(self._model_ids)
+        return [id_ for id_, load_s in self._load_s.items() if load_s == 0 or id_ == self._loaded]
 
-    def load(self, model_id: str) -> float:  # noqa: ARG002  There is nothing to load.
-        return 0.0
+    def load(self, model_id: str) -> float:
+        """Sleep as long as loading the model takes; no time where it is loaded."""
+        with self._lock:
+            return self._load(model_id)
 
     def render(self, model: Model, items: Sequence[Item], on_step: OnStep) -> Rendered:
         """Sleep through every step of every batch that the items make up, then paint their pictures."""
@@ -48,14 +52,23 @@ class SyntheticEngine:
         steps = batches * items[0].request.num_steps
         step_s = batches * model.synthetic.batch_s / steps
         with self._lock:
+            load_s = self._load(model.id)
             started = time.perf_counter()
             for step in range(1, steps + 1):
                 # To a point in time, not for a time, lest the steps' own delays add up.
                 time.sleep(max(0.0, started + step * step_s - time.perf_counter()))
                 if on_step(step, steps):
-                    return Rendered([], 0.0, time.perf_counter() - started, interrupted=True)
+                    return Rendered([], load_s, time.perf_counter() - started, interrupted=True)
             rendered_s = time.perf_counter() - started
-        return Rendered([_picture(item) for item in items], 0.0, rendered_s, interrupted=False)
+        return Rendered([_picture(item) for item in items], load_s, rendered_s, interrupted=False)
+
+    def _load(self, model_id: str) -> float:
+        if model_id in self.resident:
+            return 0.0
+        load_s, self._loaded = self._load_s[model_id], None
+        time.sleep(load_s)
+        self._loaded = model_id
+        return load_s
 
 
 def _picture(item: Item) -> PIL.Image.Image:

@@ -1,22 +1,27 @@
 -- Leases a batch of jobs of one model and one lane to a worker.
 --
--- ARGV[1]  model
--- ARGV[2]  worker
--- ARGV[3]  most images in the batch; a first job with more is claimed alone
--- ARGV[4]  milliseconds until the leases end unless renewed
--- ARGV[5]  a name for this very call: should its answer be lost, the same call made again gets the same jobs
+-- ARGV[1]  worker
+-- ARGV[2]  milliseconds until the leases end unless renewed
+-- ARGV[3]  a name for this very call: should its answer be lost, the same call made again gets the same jobs
+-- ARGV[4]  the lane of a batch of the first model that these jobs are to join; '' for a new batch of any lane
+-- then for each model that the worker serves, the one to be served first first:
+--          model, most images in the batch; a first job with more is claimed alone
 --
--- Answers {jobs of the model that could be claimed next, tickets that lie for them, then for each claimed job: id,
+-- Answers {model of the jobs, images that could still join the batch, 1 where others of these models have jobs that could
+-- be claimed, jobs of the model that could be claimed next, tickets that lie for them, then for each claimed job: id,
 -- attempt, account, cost, milliseconds it waited, spec as JSON}.
 --
--- The flow with the least tag leads: its oldest job decides the lane. Places that are left go to jobs of the same
--- lane, by tag again. Each job advances its flow's tag by its cost over the flow's weight. Riding along costs the
--- others time, so a flow may ride only until it is one full batch ahead of the first flow that cannot share this
--- batch. Where nobody else waits, nobody is held back. docs/architecture.md derives the bound on unfairness.
+-- The first of the models that has work is served. In it, the flow with the least tag leads: its oldest job decides the
+-- lane. Places that are left go to jobs of the same lane, by tag again. Each job advances its flow's tag by its cost over
+-- the flow's weight. Riding along costs the others time, so a flow may ride only until it is one full batch ahead of the
+-- first flow that cannot share this batch. Where nobody else waits, nobody is held back. docs/architecture.md derives the
+-- bound on unfairness. Jobs join a batch only where one of its lane would lead.
 --
 -- An account with as many jobs running as it may have is passed over: its flows are not in `flows`.
 
-local model, worker, limit, lease, receipt = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
+local worker, lease, receipt, joined = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4]
+local FIRST_MODEL = 5
+local model, limit = ARGV[FIRST_MODEL], tonumber(ARGV[FIRST_MODEL + 1])
 
 -- Flows looked at for one place in the batch, and for somebody who is kept waiting by it: enough to fill batches,
 -- few enough that a claim costs the same however many flows there are.
@@ -35,8 +40,17 @@ local expired = 0
 -- The least tag of a flow that waits and cannot share this batch: riders keep it waiting.
 local horizon = math.huge
 
-local function answer(jobs)
-  local rows = { claimable(model), render_tickets(model) }
+local function work_elsewhere()
+  for i = FIRST_MODEL, #ARGV, 2 do
+    if ARGV[i] ~= model and claimable(ARGV[i]) > 0 then
+      return 1
+    end
+  end
+  return 0
+end
+
+local function answer(jobs, room)
+  local rows = { model, math.max(0, room), work_elsewhere(), claimable(model), render_tickets(model) }
   for _, job in ipairs(jobs) do
     table.insert(rows, { job.id, tonumber(job.attempt), job.account, job.cost,
       integer(now - tonumber(job.created)), redis.call('GET', key('spec', job.id)) })
@@ -200,10 +214,22 @@ if #repeated > 0 then
       table.insert(jobs, job)
     end
   end
-  return answer(jobs)
+  model = jobs[1] and jobs[1].model or model
+  return answer(jobs, 0)
 end
 
 local leader = lead()
+if joined == '' then
+  for i = FIRST_MODEL + 2, #ARGV, 2 do
+    if leader then
+      break
+    end
+    model, limit, flows = ARGV[i], tonumber(ARGV[i + 1]), key('flows', ARGV[i])
+    leader = lead()
+  end
+elseif leader and (leader.lane ~= joined or leader.lost or tonumber(leader.n) > limit) then
+  leader = nil
+end
 if leader then
   take(leader)
   -- A job that lost a worker is rendered alone: if it was to blame, it takes nobody with it.
@@ -216,4 +242,4 @@ if leader then
   end
   redis.call('PEXPIRE', key('receipt', receipt), lease)
 end
-return answer(claimed)
+return answer(claimed, leader and leader.lost and 0 or limit - images)

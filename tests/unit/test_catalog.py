@@ -143,6 +143,9 @@ def test_a_synthetic_model_needs_no_weights(synthetic: dict[str, Any]) -> None:
         ({"synthetic": {"batch_s": -1}}, "batch_s is from 0 to 600 seconds"),
         ({"synthetic": {"batch_s": float("nan")}}, "batch_s is from 0 to 600 seconds"),
         ({"synthetic": {"batch_s": 1, "step_s": 1}}, "step_s"),
+        ({"synthetic": {"batch_s": 1, "load_s": "2"}}, "load_s is a number of seconds, not '2'"),
+        ({"linger_s": True}, "linger_s is a number of seconds, not True"),
+        ({"linger_s": 61}, "linger_s is from 0 to 60 seconds"),
     ],
 )
 def test_a_wrong_entry_of_a_synthetic_model_is_refused(

@@ -25,12 +25,12 @@ from hypothesis.stateful import (
 )
 from redis import Redis
 
-from shared.answers import Progress, Renewal
+from shared.answers import Claim, Progress, Renewal
 from shared.errors import RendermillError
 from shared.jobs import JobStatus, Lease, NewJob, Priority, Stage
 from shared.redis_client import Script
 from shared.scheduler import Scheduler
-from tests.scheduler_model import MAX_ATTEMPTS, Known, State, assert_same
+from tests.scheduler_model import MAX_ATTEMPTS, Known, State, assert_batch, assert_same
 from tests.scheduling import EFFORT, LossyRedis, complete, let_pass, new_job, new_scheduler, status_of
 
 MODELS = ("m/one", "m/two")
@@ -48,6 +48,8 @@ fates = st.lists(st.tuples(st.booleans(), st.sampled_from(["keep", "die", *ENDS]
 places = st.integers(0, 19)
 #: Mostly one model, so that claims find something.
 models = st.sampled_from([MODELS[0], MODELS[0], MODELS[0], MODELS[1]])
+#: The models that a worker serves, the one it prefers first.
+orders = st.sampled_from([MODELS[:1], MODELS[:1], MODELS, MODELS[::-1]])
 shapes = st.fixed_dictionaries(
     {
         "lane": st.integers(1, 2),
@@ -166,35 +168,52 @@ class SchedulerMachine(RuleBasedStateMachine):
     # ── What workers do ──
 
     # Three rules, for what follows a claim is what there is to see, and Hypothesis takes each rule as often as another.
-    @rule(model=models, limit=limits, fates=fates, lossy=st.booleans())
-    def first_worker_claims(self, model: str, limit: int, fates: list[Fate], lossy: bool) -> None:
-        self._claim(model, "w1", limit, fates, lossy)
+    @rule(order=orders, limit=limits, fates=fates, lossy=st.booleans())
+    def first_worker_claims(self, order: Sequence[str], limit: int, fates: list[Fate], lossy: bool) -> None:
+        self._claim(order, "w1", limit, fates, lossy)
 
-    @rule(model=models, limit=limits, fates=fates, lossy=st.booleans())
-    def second_worker_claims(self, model: str, limit: int, fates: list[Fate], lossy: bool) -> None:
-        self._claim(model, "w2", limit, fates, lossy)
+    @rule(order=orders, limit=limits, fates=fates, lossy=st.booleans())
+    def second_worker_claims(self, order: Sequence[str], limit: int, fates: list[Fate], lossy: bool) -> None:
+        self._claim(order, "w2", limit, fates, lossy)
 
     @rule(limit=limits, fates=fates)
     def both_workers_claim(self, limit: int, fates: list[Fate]) -> None:
-        self._claim(MODELS[0], "w1", limit, fates, lossy=False)
-        self._claim(MODELS[0], "w2", limit, fates[::-1], lossy=False)
+        self._claim(MODELS[:1], "w1", limit, fates, lossy=False)
+        self._claim(MODELS[:1], "w2", limit, fates[::-1], lossy=False)
 
-    def _claim(self, model: str, worker: str, limit: int, fates: list[Fate], lossy: bool) -> None:
+    @precondition(lambda self: self.leases)
+    @rule(which=places, room=limits, fates=fates, lossy=st.booleans())
+    def batch_is_joined(self, which: int, room: int, fates: list[Fate], lossy: bool) -> None:
+        """Whether its worker still renders it is nothing that the scheduler knows."""
+        batch = self.leases[which % len(self.leases)].request
         self.lossy.losing = lossy
-        claim = self.scheduler.claim(model, worker, max_images=limit)
+        claim = self.scheduler.join(batch.model, batch.lane, "w1", room=room, others=MODELS)
+        self._claimed(claim, [batch.model, *MODELS], room, fates, lossy)
+        assert all(lease.request.lane == batch.lane and lease.request.n <= room for lease in claim.leases)
+
+    def _claim(self, order: Sequence[str], worker: str, limit: int, fates: list[Fate], lossy: bool) -> None:
+        self.lossy.losing = lossy
+        claim = self.scheduler.claim_first(dict.fromkeys(order, limit), worker)
+        self._claimed(claim, order, limit, fates, lossy)
+        passed_over = order[: order.index(claim.model)] if claim.leases else order
+        assert not any(known.in_queue and not known.late for known in self.known.values() if known.model in passed_over)
+
+    def _claimed(self, claim: Claim, order: Sequence[str], limit: int, fates: list[Fate], lossy: bool) -> None:
         for late in [known for known in self.known.values() if known.late and known.in_queue]:
             # A claim ends those that it meets; this one may have met it.
             if self.redis.hget(f"rm:job:{late.job.id}", "status") == "expired":
-                assert late.model == model
+                assert late.model in order
                 late.become(JobStatus.EXPIRED)
-        claimable = [known for known in self.known.values() if known.in_queue and known.model == model]
+        waiting = [known for known in self.known.values() if known.in_queue and known.model in order]
+        claimable = [known for known in waiting if known.model == claim.model]
         taken = [self.known[lease.id] for lease in claim.leases]
         assert len(taken) == len({lease.id for lease in claim.leases})
         assert claim.queued == len(claimable) - len(taken)
+        assert claim.elsewhere is (len(waiting) > len(claimable))
         if not taken:
-            assert all(known.late for known in claimable)
             return
-        self._check_batch(taken, claimable, limit)
+        assert claim.room <= max(0, limit - sum(known.job.request.n for known in taken))
+        assert_batch(taken, claimable, limit)
         for known, lease in zip(taken, claim.leases, strict=True):
             known.become(JobStatus.RUNNING)
             known.attempt += 1
@@ -209,18 +228,6 @@ class SchedulerMachine(RuleBasedStateMachine):
                 self._lose([lease])
             elif end != "keep":
                 self._end(lease, end, lossy)
-
-    def _check_batch(self, taken: Sequence[Known], claimable: Sequence[Known], limit: int) -> None:
-        assert all(known in claimable and not known.late for known in taken)
-        assert len({known.job.request.lane for known in taken}) == 1
-        assert len(taken) == 1 or sum(known.job.request.n for known in taken) <= limit
-        leader = taken[0]
-        assert leader.seq == min(known.seq for known in claimable if known.flow == leader.flow)
-        for queue in {known.queue for known in taken}:
-            before = [known.seq for known in claimable if known.queue == queue]
-            assert [known.seq for known in taken if known.queue == queue] == sorted(before)[
-                : sum(known.queue == queue for known in taken)
-            ], "within a flow and lane, jobs are taken in the order of acceptance"
 
     @precondition(lambda self: self.leases)
     @rule(first=places, lossy=st.booleans())

@@ -75,6 +75,16 @@ def test_more_images_than_the_batch_limit_come_in_order(engine: Engine) -> None:
     assert steps == [(step, 8) for step in range(1, 9)]
 
 
+def test_a_job_of_more_images_than_the_batch_limit_stops_within_its_second_batch(engine: Engine) -> None:
+    asked = request(SCHNELL)
+    items = [item(asked, seed) for seed in range(CATALOG.models[SCHNELL].batch_limit + 1)]
+    steps = Steps(stop_at=6)
+    rendered, _ = render(engine, items, steps)
+    assert rendered.interrupted
+    assert rendered.images == []
+    assert steps == [(step, 8) for step in range(1, 7)]
+
+
 @pytest.mark.parametrize(("model", "mode"), EVERYTHING, ids=NAMES)
 def test_a_batch_stops_at_the_next_step_and_the_engine_goes_on(engine: Engine, model: str, mode: Mode) -> None:
     asked = request(model, mode, strength=1.0) if mode is not Mode.TEXT_TO_IMAGE else request(model, mode)

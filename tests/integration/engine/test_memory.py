@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from shared.errors import JobFailure
 from shared.settings import Settings
-from tests.integration.engine.rendering import BASE, CATALOG, LIGHTNING, SCHNELL, item, picture, render, request
+from tests.integration.engine.rendering import BASE, CATALOG, LIGHTNING, SCHNELL, Steps, item, picture, render, request
 from worker.engine import Engine
 from worker.engine.checkpoints import Loader
 from worker.engine.pictures import pictures_of
@@ -54,8 +54,14 @@ def test_a_batch_that_does_not_fit_is_decoded_one_by_one_then_halved_and_that_is
     for one, other in zip(expected, pictures, strict=True):
         assert np.abs(one - other).max() <= 1
     tried.clear()
-    render(engine, items)
+    steps = Steps()
+    _, pictures = render(engine, items, steps)
     assert tried == [2, 2, 1]
+    assert steps == [(step, 12) for step in range(1, 13)]
+    assert np.abs(expected[4] - pictures[4]).max() <= 1
+    interrupted, _ = render(engine, items, Steps(stop_at=6))
+    assert interrupted.interrupted
+    assert tried == [2, 2, 1, 2], "it stopped within the second batch"
 
 
 def test_decoding_one_by_one_is_enough_where_only_decoding_does_not_fit(

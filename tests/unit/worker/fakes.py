@@ -9,7 +9,7 @@ from typing import Any, cast
 import PIL.Image
 from redis import Redis
 
-from shared.catalog import Catalog, load_catalog
+from shared.catalog import load_catalog
 from shared.jobs import Job, JobStatus, NewJob
 from shared.models import Model
 from shared.records import Records
@@ -25,32 +25,39 @@ from worker.litter import Litter
 from worker.outcomes import Outcomes
 from worker.render import Renderer
 from worker.storing import Store
+from worker.turns import Turns
 
 STEPS = 4
 PROVENANCE = {"revisions": {}, "device": "fake", "dtype": "float32", "versions": {}}
 BATCH_LIMIT = 4
-CATALOG = Catalog(
-    [
-        replace(model, id=MODEL, aliases=(), batch_limit=BATCH_LIMIT)
-        for model in list(load_catalog(Settings().catalog_path).models.values())[:1]
-    ]
-)
+_SOME_MODEL = next(iter(load_catalog(Settings().catalog_path).models.values()))
+
+
+def fake_model(model_id: str = MODEL, *, linger_s: float = 0.0) -> Model:
+    return replace(_SOME_MODEL, id=model_id, aliases=(), batch_limit=BATCH_LIMIT, linger_s=linger_s)
 
 
 class FakeEngine:
-    """Makes one grey picture an item, in `STEPS` steps. `at_step` runs before each is reported."""
+    """Makes one grey picture an item, in `STEPS` steps. `at_step` runs before each is reported.
+
+    Its device has room for so many models.
+    """
 
     device_name = "fake"
 
     def __init__(self) -> None:
         self.batches: list[list[str]] = []
+        self.room = 1
+        self.load_s = 1.0
+        self.loads: list[str] = []
         self.poison: dict[str, Exception] = {}
         self.at_step: Callable[[int], object] = lambda _: None
         self.steps_made = 0
         self.device_lost = False
         self.resident: list[str] = []
 
-    def render(self, model: Model, items: Sequence[Item], on_step: Callable[[int, int], bool]) -> Rendered:  # noqa: ARG002
+    def render(self, model: Model, items: Sequence[Item], on_step: Callable[[int, int], bool]) -> Rendered:
+        load_s = self._load(model.id)
         self.batches.append([item.request.prompt for item in items])
         for item in items:
             if error := self.poison.get(item.request.prompt):
@@ -59,10 +66,16 @@ class FakeEngine:
             self.at_step(step)
             self.steps_made += 1
             if on_step(step, STEPS):
-                return Rendered([], 0.0, 0.1, interrupted=True)
-        return Rendered(
-            [PIL.Image.new("RGB", (8, 8), "grey") for _ in items], 0.0, 0.1, interrupted=False, provenance=PROVENANCE
-        )
+                return Rendered([], load_s, 0.1, interrupted=True)
+        images = [PIL.Image.new("RGB", (8, 8), "grey") for _ in items]
+        return Rendered(images, load_s, 0.1, interrupted=False, provenance=PROVENANCE)
+
+    def _load(self, model_id: str) -> float:
+        if model_id in self.resident:
+            return 0.0
+        self.resident = [*self.resident, model_id][-self.room :]
+        self.loads.append(model_id)
+        return self.load_s
 
 
 class FakeStorage:
@@ -109,7 +122,9 @@ class FakeStorage:
 class RenderWorker:
     """A render worker on a fake device. Its leases are renewed by `keeper.renew()`, not by a thread."""
 
-    def __init__(self, redis: Redis, *, stays: bool = False) -> None:
+    def __init__(self, redis: Redis, *models: Model, affinity_s: float = 0.0) -> None:
+        """It serves these models, or `MODEL` alone. Time passes for its turns as `now` says."""
+        self.now = 0.0
         self.redis = redis
         self.engine = FakeEngine()
         self.storage = FakeStorage()
@@ -122,13 +137,12 @@ class RenderWorker:
         self.renderer = Renderer(
             "worker-1",
             engine=cast(RenderEngine, self.engine),
-            catalog=CATALOG,
+            turns=Turns(models or [fake_model()], lambda: self.engine.resident, affinity_s, lambda: self.now),
             scheduler=self.scheduler,
             keeper=self.keeper,
             outcomes=self.outcomes,
             store=Store(cast(Storage, self.storage), self.outcomes),
             waker=self.waker,
-            stays=stays,
             drain_s=0.0,
         )
 
@@ -148,7 +162,7 @@ class RenderWorker:
 
     def work(self) -> None:
         """Work off one ticket; no lease outlives it."""
-        self.renderer.work(MODEL)
+        self.renderer.work()
         assert not self.keeper.kept
         assert not self.renderer.is_busy
 

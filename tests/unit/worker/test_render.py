@@ -11,7 +11,7 @@ import pytest
 from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from shared.errors import JobFailure, RequestInvalid
+from shared.errors import JobFailure
 from shared.images import Images
 from shared.jobs import JobStatus, NewJob
 from shared.models import Mode
@@ -39,13 +39,12 @@ def lose(worker: RenderWorker, job_id: str) -> None:
     worker.scheduler.sweep()
 
 
-def test_a_ticket_renders_as_many_jobs_as_fit_and_publishes_a_ticket_for_the_rest(worker: RenderWorker) -> None:
+def test_a_batch_holds_as_many_jobs_as_fit_and_a_ticket_is_published_for_the_rest(worker: RenderWorker) -> None:
     ids = worker.accept(*named("a", "b", "c", "d", "e"))
     worker.work()
-    assert [worker.status(id_) for id_ in ids] == ["succeeded"] * 4 + ["queued"]
-    assert worker.sent == [f"render.{MODEL}"]
-    worker.work()
-    assert worker.status(ids[4]) == "succeeded"
+    assert worker.engine.batches == [["a", "b", "c", "d"], ["e"]]
+    assert {worker.status(id_) for id_ in ids} == {"succeeded"}
+    assert worker.sent == [f"render.{MODEL}"], "it lies there until somebody takes it"
 
 
 def test_the_webhook_of_a_finished_job_goes_out_without_waiting_for_upkeep(worker: RenderWorker) -> None:
@@ -70,9 +69,26 @@ def test_a_finished_job_names_pictures_that_are_stored_each_with_its_seed(worker
 def test_a_job_with_more_images_than_a_batch_holds_is_rendered_alone(worker: RenderWorker) -> None:
     ids = worker.accept(new_job(n=10, prompt="many"), new_job(prompt="one"))
     worker.work()
-    assert worker.engine.batches == [["many"] * 10]
-    assert len(worker.job(ids[0]).images) == 10
-    assert worker.status(ids[1]) == "queued"
+    assert worker.engine.batches == [["many"] * 10, ["one"]]
+    images = Images(worker.redis).read(worker.job(ids[0]).images)
+    assert [image.seed for image in images.values()] == list(range(1, 11))
+
+
+def test_the_progress_of_a_batch_that_is_rendered_anew_in_halves_does_not_go_back(worker: RenderWorker) -> None:
+    ids = worker.accept(*named("a", "b"))
+    told: list[float] = []
+
+    def fail_at_the_end_of_the_whole(step: int) -> None:
+        worker.keeper.renew()
+        told.append(worker.job(ids[1]).progress)
+        if step == STEPS and len(worker.engine.batches) == 1:
+            raise JobFailure("render_failed", "too large")
+
+    worker.engine.at_step = fail_at_the_end_of_the_whole
+    worker.work()
+    assert worker.engine.batches == [["a", "b"], ["a"], ["b"]]
+    assert told == sorted(told)
+    assert told[STEPS] > 0
 
 
 @pytest.mark.parametrize("error", [RuntimeError("bug"), JobFailure("render_failed", "bug"), MemoryError()])
@@ -277,7 +293,7 @@ def test_what_is_rendered_when_the_worker_is_told_to_go_is_stored(worker: Render
 
 def test_a_claim_without_redis_ends_the_ticket_quietly(worker: RenderWorker) -> None:
     ids = worker.accept(*named("a"))
-    worker.renderer._scheduler = Failing(worker.scheduler, "claim", RedisConnectionError("away"), 1)
+    worker.renderer._scheduler = Failing(worker.scheduler, "claim_first", RedisConnectionError("away"), 1)
     worker.work()
     assert worker.status(ids[0]) == "queued"
     worker.work()
@@ -338,13 +354,7 @@ def test_jobs_on_a_device_that_is_lost_are_left_to_the_sweeper_and_rendered_alon
         lose(worker, id_)
     restarted = RenderWorker(worker.redis)
     restarted.work()
-    assert restarted.engine.batches == [["a"]]
-
-
-def test_a_ticket_for_a_model_that_the_catalog_does_not_have_claims_nothing(worker: RenderWorker) -> None:
-    with pytest.raises(RequestInvalid, match="no model"):
-        worker.renderer.work("test/unknown")
-    assert not worker.renderer.is_busy
+    assert restarted.engine.batches == [["a"], ["b"], ["c"]]
 
 
 def test_the_device_is_silent_only_while_the_engine_works(worker: RenderWorker) -> None:

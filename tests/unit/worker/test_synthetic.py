@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -42,7 +43,7 @@ def never(step: int, total: int) -> bool:  # noqa: ARG001
 
 
 def engine() -> SyntheticEngine:
-    return SyntheticEngine([MODEL.id])
+    return SyntheticEngine([MODEL])
 
 
 def test_a_batch_takes_its_time_in_even_steps_however_many_images_it_has(naps: list[float]) -> None:
@@ -70,6 +71,23 @@ def test_a_batch_stops_at_the_step_at_which_it_is_told_to(naps: list[float]) -> 
     assert rendered.interrupted
     assert rendered.images == []
     assert sum(naps) == pytest.approx(1.5)
+
+
+def slow_to_load(model_id: str, load_s: float) -> Model:
+    assert MODEL.synthetic is not None
+    return replace(MODEL, id=model_id, synthetic=replace(MODEL.synthetic, load_s=load_s))
+
+
+def test_of_the_models_that_take_time_to_load_one_is_loaded_at_a_time(naps: list[float]) -> None:
+    first, second = slow_to_load("first", 5.0), slow_to_load("second", 7.0)
+    loading = SyntheticEngine([MODEL, first, second])
+    assert loading.resident == [MODEL.id]
+    rendered = [loading.render(model, items(1, num_steps=1), never) for model in (first, first, second, MODEL, first)]
+    assert [one.load_s for one in rendered] == [5.0, 0.0, 7.0, 0.0, 5.0]
+    assert sum(naps) == pytest.approx(5 + 7 + 5 + 5 * 2.0)
+    assert loading.resident == [MODEL.id, "first"]
+    assert (loading.load("first"), loading.load("second")) == (0.0, 7.0)
+    assert loading.resident == [MODEL.id, "second"]
 
 
 @pytest.mark.usefixtures("naps")
