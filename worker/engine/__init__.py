@@ -3,7 +3,8 @@
     items.py          what goes in and what comes out
     engine.py         batches, seeds, progress, interruption, memory
     residency.py      which models are loaded, and what they share
-    compiling.py      torch.compile, where the catalog asks for it
+    compiling.py, quantization.py, step_caching.py
+                      torch.compile, float8 and spared steps, where the catalog asks for them
     fingerprints.py   which networks are the same
     memory.py         devices that are full, and devices that are broken
     checkpoints.py    finding and loading weights

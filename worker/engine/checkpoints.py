@@ -27,6 +27,8 @@ from shared.settings import Settings
 from worker.engine.compiling import compile_networks
 from worker.engine.fingerprints import same_network
 from worker.engine.memory import is_out_of_memory
+from worker.engine.quantization import check_device, quantize_denoiser
+from worker.engine.step_caching import enable_step_cache
 
 # Progress bars and notes about truncated prompts belong to somebody at a terminal, not to a worker's log.
 diffusers.utils.logging.set_verbosity_error()
@@ -69,6 +71,7 @@ class Loader:
     def pipeline(self, model: Model, cls: type[DiffusionPipeline], shared: Mapping[str, Any]) -> DiffusionPipeline:
         """The model's pipeline on the device. Components in `shared` are taken as they are instead of loaded."""
         dtype = self.dtype(model)
+        check_device(model, self.device)
         with failures_explained(f"The checkpoint of {model.id}", model.source):
             parts = dict(shared)
             if model.unet and "unet" not in parts:
@@ -85,7 +88,9 @@ class Loader:
             pipeline.to(self.device)
             for name in _CONVOLUTIONAL & pipeline.components.keys():
                 pipeline.components[name].to(memory_format=torch.channels_last)
-            compile_networks(pipeline, model.compile, self.settings.compile_cache)
+            quantize_denoiser(pipeline, model.quantize)
+            compile_networks(pipeline, model.compile, self.settings.compile_cache, model.step_cache)
+            enable_step_cache(pipeline, model.step_cache)
         if dtype is not torch.float16:
             # SDXL's VAE overflows in float16 alone, but its pipelines widen it to float32 for every input image
             # that they encode unless told that it need not be.

@@ -24,8 +24,8 @@ log = logging.getLogger(__name__)
 
 #: What checkpoints of different sources may have in common: FLUX.1 schnell and Fill differ in their transformers alone.
 _OFTEN_SHARED = ("text_encoder", "text_encoder_2", "vae")
-#: What a model with a UNet of its own does not share with the others of its source.
-_DENOISER = "unet"
+#: What a model does not share with others of its source where it has one of its own, or changes it in another way.
+_DENOISERS = ("unet", "transformer")
 
 
 class Residency:
@@ -93,10 +93,15 @@ class Residency:
                 continue
             loaded = {name: part for name, part in pipeline.components.items() if part is not None}
             if (other.source, other.revision) == (model.source, model.revision):
-                if other.unet != model.unet:
-                    del loaded[_DENOISER]
+                if _denoiser_of(other) != _denoiser_of(model):
+                    loaded = {name: part for name, part in loaded.items() if name not in _DENOISERS}
                 parts |= loaded
             else:
                 shared = [name for name in _OFTEN_SHARED if name in loaded and name not in parts]
                 parts |= {name: loaded[name] for name in shared if self._loader.have_same(name, model, other)}
         return parts
+
+
+def _denoiser_of(model: Model) -> tuple[Any, ...]:
+    """What decides, of two models of one source, whether their denoisers are the same."""
+    return model.unet, model.quantize, model.step_cache, model.compile
