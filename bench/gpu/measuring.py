@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 import traceback
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -35,6 +36,8 @@ class Task:
     journal: str
     batches: tuple[int, ...]
     measure_s: float
+    #: Seconds after which no part is begun any more.
+    share_s: float = 0.0
 
     @property
     def as_json(self) -> str:
@@ -49,7 +52,11 @@ def run(task: Task) -> None:
     bench = Bench(
         workload, task.device, task.tiny, Path(task.models_dir), task.batches, task.measure_s, note=journal.write
     )
+    ends_at = time.monotonic() + task.share_s
     for name in task.parts:
+        if time.monotonic() > ends_at:
+            journal.write(Figure(task.workload, name, "not measured", None, "", "no time left"))
+            continue
         limit_s = PARTS[name].limit_s if name in PARTS else _CEILINGS_S
         journal.write(Mark(name, limit_s * (_TINY_PATIENCE if task.tiny else 1)))
         try:

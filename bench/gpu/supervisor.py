@@ -38,17 +38,19 @@ class _Run:
 def measure(
     task: Task, deadline: float, note: Callable[[Figure], None], program: Sequence[str] = ("-m", "bench.gpu.measuring")
 ) -> None:
-    """Measure the task's parts until `deadline`, by the monotonic clock; `note` gets each figure as it comes.
+    """Measure the task's parts, as many as can be begun in its share of time; `note` gets each figure as it comes.
 
-    `program` is what Python runs, with the task as its argument.
+    Nothing goes on after `deadline`, by the monotonic clock. `program` is what Python runs, with the task as argument.
     """
     waiting = list(task.parts)
+    share_ends_at = min(deadline, time.monotonic() + task.share_s)
     while waiting:
-        if time.monotonic() > deadline:
+        share_s = share_ends_at - time.monotonic()
+        if share_s < 0:
             for part in waiting:
                 note(Figure(task.workload, part, "not measured", None, "", "no time left"))
             return
-        ended_in, reason = _watch(replace(task, parts=tuple(waiting)), deadline, note, program)
+        ended_in, reason = _watch(replace(task, parts=tuple(waiting), share_s=share_s), deadline, note, program)
         if not reason:
             return
         note(Figure(task.workload, ended_in, "not measured to its end", None, "", reason))
