@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,14 @@ from bench.gpu.measuring import Task
 from shared.catalog import Catalog, catalog
 
 SMALL = Catalog(replace(model, batch_limit=2) for model in catalog().models.values())
+# What torch says of its own insides while it imports its compiler.
+pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated:DeprecationWarning")
 #: No time is tested: beyond this, something hangs.
 HANG_S = 120.0
 
 
 @pytest.fixture
-def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+def in_this_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Parts run here, in batches of two, and nothing is really compiled."""
 
     def measure(task: Task, deadline: float, note: Callable[[Figure], None]) -> None:  # noqa: ARG001
@@ -88,7 +90,7 @@ for part in task["parts"]:
 
 def measured(tmp_path: Path, names: tuple[str, ...], seconds: float) -> dict[str, str]:
     """By part, the name of its figure, or why there is none."""
-    task = Task("work", names, "cpu", True, str(tmp_path), str(tmp_path / "journal"), (), 0.0)
+    task = Task("work", names, "cpu", True, str(tmp_path), str(tmp_path / "journal"), (), 0.0, share_s=seconds)
     figures: list[Figure] = []
     supervisor.measure(task, time.monotonic() + seconds, figures.append, ("-c", STAND_IN))
     return {figure.part: figure.note or figure.name for figure in figures}
