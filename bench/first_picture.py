@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from bench.gpu import TINY
+from bench.workloads import TINY
 from shared.catalog import catalog
 
 

@@ -20,13 +20,13 @@ from redis import Redis
 
 from api.ticket_producer import ticket_producer
 from bench.farm_throughput import embedded_farm
-from bench.gpu import TINY
 from bench.jobs import new_scheduler
 from bench.measuring import Rounds, Row, Target
 from bench.processes import wait_until
 from bench.sdk_batch import pids
 from bench.sizes import Sizes
 from bench.synthetic_farm import synthetic_farm
+from bench.workloads import TINY
 from client.client import Client
 from shared.accounts import Accounts
 from shared.catalog import catalog, load_catalog

@@ -14,11 +14,11 @@ from pathlib import Path
 
 from api.ticket_producer import ticket_producer
 from bench.farm_throughput import images_per_second, running_farm
-from bench.gpu import TINY
 from bench.jobs import ACCOUNT, new_job, new_scheduler
 from bench.measuring import Row, Target, in_turn, seconds
 from bench.processes import Broker, broker, environment, python, running, s3, wait_until
 from bench.sizes import Sizes
+from bench.workloads import TINY
 from shared.catalog import catalog
 from shared.records import Records
 from shared.settings import Settings

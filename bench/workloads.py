@@ -40,12 +40,15 @@ class Workload:
     model_id: str
     #: Pixels of a side.
     side: int
-    num_steps: int | None
-    #: Images per second that one H200 could render at most in bfloat16: its FLOPs over its measured FLOP rate.
-    h200_floor: float
+    num_steps: int | None = None
 
     def model(self, catalog: Catalog) -> Model:
         return catalog.models[self.model_id]
+
+    def sources(self, catalog: Catalog) -> set[str]:
+        """What it needs on disk, as the catalog names it."""
+        model = self.model(catalog)
+        return {model.source} | ({model.unet.source} if model.unet else set())
 
     def request(self, catalog: Catalog) -> RenderRequest:
         body = self._body(catalog)
@@ -94,6 +97,17 @@ class Workload:
         pipeline = _plain_pipeline(model, models_dir, dtype).to(device)
         pipeline.set_progress_bar_config(disable=True)
         return lambda generator: pipeline(generator=generator, **arguments).images[0]
+
+
+#: Every model of the shipped catalog as it is meant to run.
+FULL = (
+    Workload("lightning", "ByteDance/SDXL-Lightning", 1024),
+    Workload("schnell", "black-forest-labs/FLUX.1-schnell", 1024),
+    Workload("base", "stabilityai/stable-diffusion-xl-base-1.0", 1024),
+    Workload("fill", "black-forest-labs/FLUX.1-Fill-dev", 1024),
+)
+#: The same with tiny checkpoints.
+TINY = tuple(replace(workload, side=256, num_steps=4) for workload in FULL)
 
 
 def _plain_pipeline(model: Model, models_dir: Path, dtype: torch.dtype) -> Any:

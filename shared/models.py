@@ -12,6 +12,7 @@ from decimal import Decimal, InvalidOperation
 from enum import StrEnum
 from typing import Any, Self
 
+from shared.acceleration import Compile, Quantize, StepCache
 from shared.loras import Lora
 from shared.noise import NO_SCHEDULER, NoiseScheduler
 
@@ -22,7 +23,12 @@ _MAX_BATCH_S = 600.0
 #: Longer than any batch takes that a few more images would make cheaper.
 _MAX_LINGER_S = 60.0
 #: Keys of an entry that say what to load, and so those which a synthetic model cannot have.
-_WEIGHTS_KEYS = frozenset({"source", "revision", "dtype", "compile", "scheduler", "unet", "vae", "max_prompt_tokens"})
+_WEIGHTS_KEYS = frozenset(
+    {"source", "revision", "dtype", "scheduler", "unet", "vae", "max_prompt_tokens"}
+    | {"compile", "quantize", "step_cache"}
+)
+#: Families whose denoisers are transformers, of which whole steps can be spared; of a UNet they cannot.
+_STEP_CACHED = ("flux", "flux-fill")
 #: Credits for a megapixel and step; the largest job of all then costs less than what Redis's scripts count exactly.
 _MAX_PRICE = 1000
 
@@ -48,16 +54,6 @@ class GuidanceKind(StrEnum):
     #: Distilled to run without guidance. A negative prompt switches true classifier-free guidance on, at the
     #: catalog's scale unless the request names one, and doubles the work; a scale alone has no effect.
     NEGATIVE_ONLY = "negative-only"
-
-
-class Compile(StrEnum):
-    """What of a model is compiled to kernels of its own; nothing, unless its entry says so."""
-
-    OFF = "off"
-    #: The blocks that its denoiser repeats: soon done, and most of the gain for transformers.
-    REGIONAL = "regional"
-    #: The whole denoiser and the decoder of pictures: minutes for each new shape.
-    FULL = "full"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,6 +149,8 @@ class Model:
     revision: str = "main"
     dtype: str = "bfloat16"
     compile: Compile = Compile.OFF
+    quantize: Quantize = Quantize.OFF
+    step_cache: StepCache | None = None
     #: Most images that share one denoising batch.
     batch_limit: int = 4
     #: Seconds that a batch with room left waits for further jobs of its lane, while no other work waits.
@@ -171,6 +169,22 @@ class Model:
 
     def __post_init__(self) -> None:
         _check_seconds("linger_s", self.linger_s, _MAX_LINGER_S)
+        if self.quantize is not Quantize.OFF and self.dtype != "bfloat16":
+            raise ValueError(f"quantize = {self.quantize.value!r} needs dtype = 'bfloat16', not {self.dtype!r}")
+        if self.quantize is not Quantize.OFF and self.loras:
+            raise ValueError(
+                f"{self.id} is quantized, and adapters cannot be laid over quantized weights: "
+                f"take it out of the models of {', '.join(lora.id for lora in self.loras)}, or offer it a second time "
+                "under another id, without quantize"
+            )
+        if self.step_cache is None:
+            return
+        if self.family not in _STEP_CACHED:
+            raise ValueError(f"step_cache is for the families {' and '.join(_STEP_CACHED)}, not for {self.family}")
+        if self.guidance.kind is not GuidanceKind.EMBEDDED:
+            raise ValueError(f"step_cache is for models with guidance of the kind {GuidanceKind.EMBEDDED}")
+        if self.compile not in (Compile.OFF, Compile.REGIONAL):
+            raise ValueError(f"step_cache goes with compile = 'off' or 'regional', not with {self.compile.value!r}")
 
     @property
     def parameters(self) -> frozenset[str]:
@@ -204,6 +218,7 @@ class Model:
                 "num_steps": Steps(**table["num_steps"]),
                 "size": Size(**table["size"]),
                 "compile": Compile(table.get("compile", Compile.OFF)),
+                "quantize": Quantize(table.get("quantize", Quantize.OFF)),
                 "price": _price(table.get("price", 0)),
             }
             own = {key: read(table[key]) for key, read in _FAMILY_TABLES.items() if key in table}
@@ -234,6 +249,7 @@ _FAMILY_TABLES: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {
     "unet": lambda table: UNetSource(**table),
     "vae": lambda table: VAESource(**table),
     "synthetic": lambda table: Synthetic(**table),
+    "step_cache": StepCache.from_table,
 }
 
 

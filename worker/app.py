@@ -21,8 +21,8 @@ app.conf.update(
     worker_enable_remote_control=False,
 )
 
-#: What this process does with a render ticket and with a batch ticket. `worker.roles` sets the one that it is for before
-#: Celery takes the first ticket.
+#: What this process does with a render ticket and with a batch ticket. `worker.roles` sets what it is for before Celery
+#: takes the first ticket.
 on_render_ticket: Callable[[], None] | None = None
 on_batch_ticket: Callable[[], None] | None = None
 

@@ -79,6 +79,17 @@ class TimingsSchema(Schema):
     store_s = fields.Float(required=True, allow_none=True)
 
 
+class StepCacheSchema(Schema):
+    """How denoising steps were spared."""
+
+    technique = fields.String(required=True)
+    interval = fields.Integer(metadata={"description": "Of `taylorseer`: of so many steps one was evaluated in full."})
+    threshold = fields.Float(metadata={"description": "Of `first-block`: up to which relative change one was spared."})
+    mixes_batch = fields.Boolean(
+        required=True, metadata={"description": "Whether the pictures may depend on those that shared their batch."}
+    )
+
+
 class ProvenanceSchema(Schema):
     """What made the pictures besides the `input`: with both, they can be made again."""
 
@@ -90,6 +101,9 @@ class ProvenanceSchema(Schema):
     )
     device = fields.String(required=True)
     dtype = fields.String(required=True)
+    quantize = fields.String(metadata={"description": "In which numbers the denoiser multiplied; `off`: in its dtype."})
+    step_cache = fields.Nested(StepCacheSchema, allow_none=True)
+    compile = fields.String(metadata={"description": "What was compiled, and how; `off`: nothing."})
     versions = fields.Dict(keys=fields.String(), values=fields.String(), required=True)
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bench.farm_throughput import images_per_second
-from bench.gpu import TINY
-from bench.workloads import Workload
+from bench.workloads import TINY, Workload
 from shared.catalog import load_catalog
 from shared.settings import Settings
 from tests.running_farm import RunningFarm

@@ -96,6 +96,9 @@ def test_lightning_runs_its_four_steps_and_nothing_else(shipped: Catalog) -> Non
         ({"scheduler": {"alternatives": ["lcm"]}}, "missing"),
         ({"id": "a:b"}, "must not contain"),
         ({"compile": "yes"}, "yes"),
+        ({"quantize": "int4"}, "int4"),
+        ({"quantize": "fp8", "dtype": "float16"}, "needs dtype = 'bfloat16', not 'float16'"),
+        ({"step_cache": {"technique": "taylorseer"}}, "families flux and flux-fill, not for sdxl"),
         ({"price": -1}, "price"),
         ({"price": "much"}, "price"),
         ({"price": "nan"}, "price"),
@@ -105,6 +108,61 @@ def test_lightning_runs_its_four_steps_and_nothing_else(shipped: Catalog) -> Non
 def test_a_wrong_entry_is_refused_by_name(table: dict[str, Any], change: dict[str, Any], complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
         Model.from_table(table | change)
+
+
+@pytest.fixture
+def fill_table() -> dict[str, Any]:
+    """The table of a model that runs long enough to spare steps."""
+    tables: list[dict[str, Any]] = tomllib.loads(Settings().catalog_path.read_text())["model"]
+    return tables[-1]
+
+
+@pytest.mark.parametrize(
+    ("table", "option", "value", "mixes_batch"),
+    [
+        ({"technique": "taylorseer"}, "interval", 3, False),
+        ({"technique": "taylorseer", "interval": 5}, "interval", 5, False),
+        ({"technique": "first-block", "threshold": 0.1}, "threshold", 0.1, True),
+    ],
+)
+def test_a_model_of_many_steps_may_spare_some(
+    fill_table: dict[str, Any], table: dict[str, Any], option: str, value: float, mixes_batch: bool
+) -> None:
+    step_cache = Model.from_table(fill_table | {"step_cache": table}).step_cache
+    assert step_cache is not None
+    assert step_cache.record == {"technique": table["technique"], option: value, "mixes_batch": mixes_batch}
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"step_cache": {}}, "'technique' is missing"),
+        ({"step_cache": {"technique": "tea"}}, "tea"),
+        ({"step_cache": {"technique": "taylorseer", "threshold": 0.1}}, "taylorseer has no threshold"),
+        ({"step_cache": {"technique": "taylorseer", "interval": 1}}, "a number of steps from 2, not 1"),
+        ({"step_cache": {"technique": "first-block", "threshold": "0.1"}}, "a number, not '0.1'"),
+        ({"step_cache": {"technique": "first-block", "threshold": 1}}, "between 0 and 1, not 1"),
+        ({"step_cache": {"technique": "taylorseer"}, "compile": "full"}, "not with 'full'"),
+        (
+            {"step_cache": {"technique": "taylorseer"}, "guidance": {"kind": "negative-only", "default": 2, "max": 9}},
+            "of the kind embedded",
+        ),
+    ],
+)
+def test_a_step_cache_that_cannot_work_is_refused(
+    fill_table: dict[str, Any], change: dict[str, Any], complaint: str
+) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        Model.from_table(fill_table | change)
+
+
+def test_adapters_are_refused_for_a_quantized_model(tmp_path: Path) -> None:
+    path = tmp_path / "catalog.toml"
+    path.write_text(
+        Settings().catalog_path.read_text().replace("batch_limit = 8", 'batch_limit = 8\nquantize = "fp8"', 1)
+    )
+    with pytest.raises(ValueError, match=r"adapters cannot be laid over quantized weights.*lcm-lora-sdxl"):
+        load_catalog(path)
 
 
 @pytest.mark.parametrize("price", [0.1, "0.1"])

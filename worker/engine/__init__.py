@@ -5,7 +5,8 @@
     residency.py      which models are on the device and which gave way, and what they share
     eviction.py       which model gives way
     weights.py        the weights of a network, on the device or in host memory
-    compiling.py      torch.compile, where the catalog asks for it
+    compiling.py, quantization.py, step_caching.py
+                      torch.compile, float8 and spared steps, where the catalog asks for them
     fingerprints.py   which networks are the same
     memory.py         how much there is; devices that are full, and devices that are broken
     savings.py        what a lane gives up where memory is short

@@ -26,7 +26,9 @@ from shared.settings import Settings
 from worker.engine.compiling import compile_networks
 from worker.engine.fingerprints import same_network
 from worker.engine.memory import is_out_of_memory
+from worker.engine.quantization import check_device, quantize_denoiser
 from worker.engine.safetensors_files import count_values, files_of, fill
+from worker.engine.step_caching import enable_step_cache
 
 # Progress bars and notes about truncated prompts belong to somebody at a terminal, not to a worker's log.
 diffusers.utils.logging.set_verbosity_error()
@@ -74,6 +76,7 @@ class Loader:
         They go from their files to the device one tensor after the other, never by way of a copy in host memory.
         """
         dtype = self.dtype(model)
+        check_device(model, self.device)
         with failures_explained(f"The checkpoint of {model.id}", model.source):
             parts = dict(shared)
             if model.unet and "unet" not in parts:
@@ -92,7 +95,9 @@ class Loader:
             _check_tokenizers(pipeline.components)
             for name in _CONVOLUTIONAL & pipeline.components.keys() - shared.keys():
                 pipeline.components[name].to(memory_format=torch.channels_last)
-            compile_networks(pipeline, model.compile, self.settings.compile_cache)
+            quantize_denoiser(pipeline, model.quantize)
+            compile_networks(pipeline, model.compile, self.settings.compile_cache, model.step_cache)
+            enable_step_cache(pipeline, model.step_cache)
         if dtype is not torch.float16 or model.vae:
             # SDXL's own VAE overflows in float16 alone, but its pipelines widen it to float32 for every picture that
             # they encode or decode unless told that it need not be.

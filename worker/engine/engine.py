@@ -16,9 +16,10 @@ from typing import Any
 import PIL.Image
 import torch
 
+from shared.acceleration import Compile
 from shared.catalog import Catalog
 from shared.errors import JobFailure
-from shared.models import Compile, Mode, Model
+from shared.models import Mode, Model
 from shared.requests import RenderRequest, resolve
 from shared.settings import Settings
 from worker.engine.adapters import Adapters
@@ -30,9 +31,13 @@ from worker.engine.pictures import pictures_of
 from worker.engine.provenance import provenance
 from worker.engine.residency import Residency
 from worker.engine.savings import Savings
+from worker.engine.step_caching import fresh_step_cache
 from worker.engine.texts import TextCache
 
 log = logging.getLogger(__name__)
+
+#: CUDA graphs are recorded at the second evaluation of a shape, and replayed from the third.
+_WARM_UP_STEPS = 3
 
 
 class Engine:
@@ -97,7 +102,8 @@ class Engine:
     def _warm_up(self, model: Model) -> None:
         """Render once at the default size, a full batch and one image, for networks compile with their first shapes."""
         mode = model.modes[0]
-        body: dict[str, Any] = {"model": model.id, "prompt": model.name, "num_steps": model.num_steps.min}
+        steps = min(max(model.num_steps.min, _WARM_UP_STEPS), model.num_steps.max)
+        body: dict[str, Any] = {"model": model.id, "prompt": model.name, "num_steps": steps}
         blank = PIL.Image.new("RGB", (model.size.default, model.size.default), "white")
         image = None if mode is Mode.TEXT_TO_IMAGE else blank
         mask = blank.convert("L") if mode is Mode.INPAINTING else None
@@ -142,7 +148,7 @@ class Engine:
         try:
             loaded = self._residency.get(model)
             self._adapters.use(loaded, model, items[0].request.loras)
-            with torch.inference_mode():
+            with torch.inference_mode(), fresh_step_cache(loaded):
                 family = family_of(model)
                 pipeline = family.view(loaded, model, items[0].request)
                 self._savings.apply(pipeline.vae, model, items[0].request)

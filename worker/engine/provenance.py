@@ -18,7 +18,7 @@ _ADAPTER_LIBRARIES = ("peft",)
 
 
 def provenance(loader: Loader, device_name: str, model: Model, loras: Sequence[LoraUse]) -> dict[str, Any]:
-    """The record, for JSON: revisions of the weights by source, device, dtype, versions of the libraries."""
+    """The record, for JSON: revisions of the weights, device, dtype, what made it quicker, library versions."""
     used = {lora.id for lora in loras}
     sources = {model.source: model.revision}
     sources |= {part.source: part.revision for part in (model.unet, model.vae) if part}
@@ -28,6 +28,9 @@ def provenance(loader: Loader, device_name: str, model: Model, loras: Sequence[L
         "revisions": {source: loader.commit(source, revision) for source, revision in sources.items()},
         "device": device_name,
         "dtype": str(loader.dtype(model)).removeprefix("torch."),
+        "quantize": model.quantize.value,
+        "step_cache": model.step_cache and model.step_cache.record,
+        "compile": model.compile.value,
         "versions": dict(_versions(libraries)),
     }
 

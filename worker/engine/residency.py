@@ -36,6 +36,8 @@ log = logging.getLogger(__name__)
 
 #: What checkpoints of different sources may have in common: FLUX.1 schnell and Fill differ in their transformers alone.
 _OFTEN_SHARED = ("text_encoder", "text_encoder_2", "vae")
+#: What a model does not share with others of its source where it has one of its own, or changes it in another way.
+_DENOISERS = frozenset({"unet", "transformer"})
 
 
 @dataclass(slots=True, eq=False)
@@ -254,8 +256,10 @@ class Residency:
                 continue
             loaded = {name: part for name, part in held.pipeline.components.items() if part is not None}
             if (other.source, other.revision) == (model.source, model.revision):
-                # What either has from elsewhere is not its source's.
-                own = {name for name in ("unet", "vae") if getattr(other, name) != getattr(model, name)}
+                # What either has from elsewhere, or changes in another way, is not its source's.
+                own = {"vae"} if other.vae != model.vae else set()
+                if _denoiser_of(other) != _denoiser_of(model):
+                    own |= _DENOISERS
                 parts |= {name: part for name, part in loaded.items() if name not in own}
             else:
                 shared = [name for name in _OFTEN_SHARED if name in loaded and name not in parts]
@@ -265,3 +269,8 @@ class Residency:
 
 def _networks(parts: Mapping[str, Any]) -> list[nn.Module]:
     return [part for part in parts.values() if isinstance(part, nn.Module)]
+
+
+def _denoiser_of(model: Model) -> tuple[Any, ...]:
+    """What decides, of two models of one source, whether their denoisers are the same."""
+    return model.unet, model.quantize, model.step_cache, model.compile

@@ -54,13 +54,13 @@ _TRANSFORMER = {
 
 TINY_SDXL = SDXL.with_configs(text_encoder=_CLIP, text_encoder_2=_CLIP_2, unet=_UNET, vae=_VAE)
 TINY_SCHNELL = FLUX_SCHNELL.with_configs(text_encoder=_CLIP, text_encoder_2=_T5, transformer=_TRANSFORMER, vae=_VAE)
-_TINY_FILL = FLUX_FILL.with_configs(text_encoder=_CLIP, text_encoder_2=_T5, transformer=_TRANSFORMER, vae=_VAE)
+TINY_FILL = FLUX_FILL.with_configs(text_encoder=_CLIP, text_encoder_2=_T5, transformer=_TRANSFORMER, vae=_VAE)
 
 _BASE_RECIPE = Recipe(TINY_SDXL, "StableDiffusionXLPipeline", seed=1, tune=lay_in)
 _LIGHTNING_RECIPE = Recipe(TINY_SDXL, "StableDiffusionXLPipeline", seed=2, tune=lay_in)
 _SCHNELL_RECIPE = Recipe(TINY_SCHNELL, "FluxPipeline", seed=3, tune=lay_in)
 # Of the same seed, for the real two have the same text encoders and autoencoder as well.
-_FILL_RECIPE = Recipe(_TINY_FILL, "FluxFillPipeline", seed=_SCHNELL_RECIPE.seed, max_prompt_tokens=512, tune=lay_in)
+_FILL_RECIPE = Recipe(TINY_FILL, "FluxFillPipeline", seed=_SCHNELL_RECIPE.seed, max_prompt_tokens=512, tune=lay_in)
 
 
 def _write_lightning(directory: Path) -> None:

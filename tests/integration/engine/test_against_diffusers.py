@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from bench.gpu import TINY
-from bench.workloads import Workload
+from bench.workloads import TINY, Workload
 from tests.integration.engine.rendering import CATALOG, render
 from worker.engine import Engine
 

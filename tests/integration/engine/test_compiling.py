@@ -13,8 +13,8 @@ import pytest
 import torch
 from torch import nn
 
+from shared.acceleration import Compile
 from shared.catalog import Catalog
-from shared.models import Compile
 from shared.settings import Settings
 from tests.integration.engine.rendering import BASE, CATALOG, LIGHTNING, SCHNELL, SIDE, item, picture, render, request
 from worker.engine import Engine
@@ -73,6 +73,37 @@ def test_full_compiles_denoiser_and_decoder_each_once(tiny_models: Path, compile
     assert compiled == ["UNet2DConditionModel", "Decoder"]
     engine.load(LIGHTNING)
     assert compiled == ["UNet2DConditionModel", "Decoder", "UNet2DConditionModel"]
+
+
+@pytest.mark.parametrize("how", [Compile.REDUCE_OVERHEAD, Compile.MAX_AUTOTUNE])
+def test_pictures_survive_that_a_graph_writes_every_output_to_the_same_place(
+    engine: Engine, tiny_models: Path, monkeypatch: pytest.MonkeyPatch, how: Compile
+) -> None:
+    """There are no CUDA graphs on a CPU: a stand-in for what replays them overwrites its last output, as they do."""
+    modes: list[str] = []
+
+    def record(self: nn.Module, *, mode: str) -> None:
+        modes.append(mode)
+        places: dict[Any, torch.Tensor] = {}
+
+        def replay(*args: Any, **kwargs: Any) -> Any:
+            out = self._call_impl(*args, **kwargs)
+            fresh = out[0] if isinstance(out, tuple) else out
+            place = places.setdefault(fresh.shape, torch.empty_like(fresh)).copy_(fresh)
+            return (place,) if isinstance(out, tuple) else place
+
+        self._compiled_call_impl = replay
+
+    monkeypatch.setattr(nn.Module, "compile", record)
+    fast = compiling(tiny_models, how, None, SCHNELL)
+    # With guidance each step evaluates the network twice before it looks at either output.
+    asked = request(SCHNELL, negative_prompt="dogs", num_steps=2)
+    items = [item(asked, seed) for seed in (1, 2)]
+    rendered = fast.render(fast._catalog.models[SCHNELL], items, lambda *_: False)
+    assert modes == [how.value] * 2
+    _, plain = render(engine, items)
+    assert np.array_equal([np.asarray(image).astype(float) for image in rendered.images], plain)
+    assert rendered.provenance["compile"] == how.value
 
 
 def test_loading_warms_up_a_full_batch_and_one_image(

@@ -24,6 +24,9 @@ def test_a_picture_comes_with_its_revisions_device_and_versions(engine: Engine) 
         "revisions": {BASE: None, LIGHTNING: None},
         "device": "cpu",
         "dtype": "float32",
+        "quantize": "off",
+        "step_cache": None,
+        "compile": "off",
         "versions": {name: version(name) for name in ("rendermill", "torch", "diffusers", "transformers")},
     }
 
