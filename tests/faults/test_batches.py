@@ -15,7 +15,7 @@ from shared.files import file_key
 from shared.settings import Settings
 from tests.worker_farm import ACCOUNT, MODEL, WorkerFarm, batch_line, worker_farm
 
-LINES = 30_000
+LINES = 50_000
 #: One line in so many is no request.
 BAD_EVERY = 1_000
 
@@ -39,7 +39,7 @@ def test_a_batch_whose_worker_is_killed_three_times_has_each_job_once(farm: Work
     def has_passed(line: int) -> bool:
         return batch().line > line
 
-    for line in (3_000, 8_000, 15_000):
+    for line in (5_000, 15_000, 30_000):
         upkeep = farm.start("upkeep")
         farm.wait_until(partial(has_passed, line), "lines are read")
         farm.end(upkeep, signal.SIGKILL)
