@@ -15,7 +15,7 @@ from shared.jobs import Stage
 from shared.outbox import Outbox
 from shared.storage import StorageError
 from shared.tickets import Tickets
-from tests.scheduling import MODEL, let_pass, new_job, new_scheduler
+from tests.scheduling import MODEL, complete, let_pass, new_job, new_scheduler
 from tests.servers import wait_until
 from worker import upkeep
 from worker.upkeep import Duty, Sweeper
