@@ -223,6 +223,40 @@ def test_no_spelling_of_loopback_gets_through(host: str, port: int) -> None:
         http.get(f"https://{host}:{port}/")
 
 
+def test_headers_and_body_go_out_in_one_piece() -> None:
+    pieces: list[bytes] = []
+
+    def serve() -> None:
+        connection, _ = listener.accept()
+        with connection:
+            pieces.append(connection.recv(65536))
+            connection.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener, egress.client(LOOPBACK, 60) as http:
+        threading.Thread(target=serve, daemon=True).start()
+        answer = http.post(f"http://127.0.0.1:{listener.getsockname()[1]}/", content=b"the body")
+    assert answer.status_code == 204
+    assert pieces[0].endswith(b"\r\n\r\nthe body")
+
+
+def test_a_large_body_arrives_whole() -> None:
+    body = bytes(range(256)) * 1024
+    arrived: list[bytes] = []
+
+    def serve() -> None:
+        connection, _ = listener.accept()
+        with connection, connection.makefile("rb") as file:
+            for _ in iter(file.readline, b"\r\n"):
+                pass
+            arrived.append(file.read(len(body)))
+            connection.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener, egress.client(LOOPBACK, 60) as http:
+        threading.Thread(target=serve, daemon=True).start()
+        http.post(f"http://127.0.0.1:{listener.getsockname()[1]}/", content=body)
+    assert arrived == [body]
+
+
 def test_a_redirect_is_not_followed(port: int) -> None:
     with egress.client(LOOPBACK, 5) as http, pytest.raises(httpx.HTTPStatusError, match="302"):
         egress.fetch(http, f"http://127.0.0.1:{port}/redirect", 1000)

@@ -15,7 +15,7 @@ from shared.jobs import Stage
 from shared.outbox import Outbox
 from shared.storage import StorageError
 from shared.tickets import Tickets
-from tests.scheduling import MODEL, let_pass, new_job, new_scheduler
+from tests.scheduling import MODEL, complete, let_pass, new_job, new_scheduler
 from tests.servers import wait_until
 from worker import upkeep
 from worker.upkeep import Duty, Sweeper
@@ -52,6 +52,17 @@ def test_no_ticket_is_published_where_nothing_waits(redis: Redis, sweeper: Sweep
     assert scheduler.claim(MODEL, "worker-1", max_images=1).leases
     sweeper.wake()
     assert not redis.exists(f"render.{MODEL}", "batches", "rm:wake_ups")
+
+
+def test_a_webhook_that_is_due_without_a_wake_up_gets_one_and_only_one(redis: Redis, sweeper: Sweeper) -> None:
+    scheduler = new_scheduler(redis)
+    scheduler.enqueue("alice", [new_job(webhook_url="https://receiver.example/")])
+    (lease,) = scheduler.claim(MODEL, "worker-1", max_images=1).leases
+    complete(scheduler, lease)
+    redis.delete("rm:wake_ups")
+    sweeper.wake()
+    sweeper.wake()
+    assert redis.llen("rm:wake_ups") == 1
 
 
 def test_a_lost_workers_jobs_come_back(redis: Redis, sweeper: Sweeper) -> None:

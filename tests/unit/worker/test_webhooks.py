@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -14,6 +15,9 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from shared.egress import EgressBlocked
+from shared.records import Records
+from shared.views import Views
+from tests.scheduling import MODEL, new_job
 from tests.sending import URL, Answer, Receiver, Sending
 from tests.unit.worker.fakes import Failing
 
@@ -28,6 +32,22 @@ def test_a_delivered_webhook_tells_the_job_and_verifies(redis: Redis) -> None:
     assert (body["type"], body["data"]["id"], body["data"]["status"]) == ("job.succeeded", job_id, "succeeded")
     assert sending.delivery(job_id).status == "delivered"
     assert sending.due_in_s(job_id) is None
+
+
+def test_a_webhook_tells_the_same_job_as_the_api(redis: Redis) -> None:
+    receiver = Receiver(200)
+    sending = Sending(redis, receiver.transport)
+    job = new_job(webhook_url=URL, n=2)
+    sending.scheduler.enqueue("alice", [job])
+    (lease,) = sending.scheduler.claim(MODEL, "worker-1", max_images=2).leases
+    shape = {"name": "fox", "width": 8, "height": 8, "format": "png", "size": 1, "created_at": 1.0, "job_id": job.id}
+    images = {f"image_{name}": {"account": "alice", "key": f"{name}.png", **shape} for name in "ab"}
+    sending.scheduler.complete(lease, images=images, result={"images": list(images)}, render_s=None)
+    redis.sadd("rm:published", "image_b")
+    sending.sender.send_due()
+    told = json.loads(receiver.requests[0].content)["data"]
+    assert told == Views(redis, sending.scheduler, "https://farm.example").job(Records(redis).get(job.id))
+    assert [image["url"] for image in told["images"]] == [None, "https://farm.example/images/image_b.png"]
 
 
 def test_for_a_day_after_a_rotation_both_secrets_verify(redis: Redis) -> None:
