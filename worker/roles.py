@@ -14,7 +14,7 @@ import signal
 import socket
 from collections.abc import Callable, Sequence
 
-from celery.signals import worker_shutting_down
+from celery.signals import worker_ready, worker_shutting_down
 from redis import Redis
 from redis.exceptions import RedisError
 
@@ -71,7 +71,9 @@ class RenderRole:
         self._id = f"{socket.gethostname()}-{os.getpid()}"
         self._served = [catalog().find(name).id for name in split_list(config.models)] or list(catalog().models)
         self._preload = [catalog().find(name).id for name in split_list(config.preload)]
+        #: The models are loaded; then, Celery is connected as well.
         self._preloaded = False
+        self._takes_tickets = False
         self._workers = Workers(redis)
         models = [catalog().models[id_] for id_ in self._served]
         self._engine = engine_for(models, catalog(), config)
@@ -101,6 +103,7 @@ class RenderRole:
         self._load_models()
         celery_app.on_render_ticket = self._renderer.work
         queues = [render_queue(model_id) for model_id in self._served]
+        worker_ready.connect(self._ready, weak=False)
         _run_celery(f"render-{self._id}", queues, _RENDER_TICKETS, self._drain)
         heartbeat.stop()
         try:
@@ -117,32 +120,35 @@ class RenderRole:
                 _log.error("%s is not preloaded, and its jobs will fail: %s", model_id, failure)
         self._preloaded = True
 
+    def _ready(self, **_: object) -> None:
+        self._takes_tickets = True
+
     def _drain(self) -> None:
         self._renderer.drain()
 
     def _state(self) -> str:
-        if not self._preloaded:
-            return "starting"
         if self._renderer.draining:
             return "draining"
-        return "rendering" if self._renderer.is_busy else "idle"
+        if self._renderer.is_busy:
+            return "rendering"
+        return "idle" if self._takes_tickets else "starting"
 
     def _beat(self) -> None:
         if self._engine.device_lost and not self._renderer.draining:
             _log.critical("the device is lost for this process: finishing what is rendered, then starting again")
             self._renderer.draining = True
             os.kill(os.getpid(), signal.SIGTERM)
-        state = self._state()
         self._workers.beat(
             Worker(
                 id=self._id,
                 models=self._served,
                 device=self._engine.device_name,
-                state=state,
+                state=self._state(),
                 resident=self._engine.resident,
             )
         )
-        idle = state == "idle"
+        # One that never gets as far as to take tickets is as stuck as one that none reaches.
+        idle = self._preloaded and not self._renderer.draining and not self._renderer.is_busy
         self._watchdog.look(
             idle=idle,
             tickets_taken=self._renderer.tickets_taken,

@@ -39,6 +39,9 @@ def test_a_worker_tells_what_it_serves_and_what_it_is_at(role: RenderRole, redis
     assert state(redis) == "starting"
     role._preloaded = True
     role._beat()
+    assert state(redis) == "starting", "Celery takes no ticket yet"
+    role._ready()
+    role._beat()
     assert state(redis) == "idle"
     role._drain()
     role._beat()
@@ -62,6 +65,7 @@ def test_a_model_that_cannot_be_preloaded_leaves_the_worker_to_the_others(
     monkeypatch.setattr(roles, "connect", lambda _: redis)
     role = RenderRole(Settings(models="sdxl-base, flux-schnell", preload="sdxl-base, flux-schnell"))
     role._load_models()
+    role._ready()
     role._beat()
     assert state(redis) == "idle"
     assert loaded == ["black-forest-labs/FLUX.1-schnell"]
