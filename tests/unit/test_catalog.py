@@ -96,6 +96,7 @@ def test_lightning_runs_its_four_steps_and_nothing_else(shipped: Catalog) -> Non
         ({"scheduler": {"alternatives": ["lcm"]}}, "missing"),
         ({"id": "a:b"}, "must not contain"),
         ({"compile": "yes"}, "yes"),
+        ({"vae": {"file": "vae.safetensors"}}, "file"),
         ({"price": -1}, "price"),
         ({"price": "much"}, "price"),
         ({"price": "nan"}, "price"),
@@ -105,6 +106,13 @@ def test_lightning_runs_its_four_steps_and_nothing_else(shipped: Catalog) -> Non
 def test_a_wrong_entry_is_refused_by_name(table: dict[str, Any], change: dict[str, Any], complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
         Model.from_table(table | change)
+
+
+def test_a_model_may_have_an_autoencoder_from_elsewhere(table: dict[str, Any]) -> None:
+    assert Model.from_table(table).vae is None
+    vae = Model.from_table(table | {"vae": {"source": "somebody/vae"}}).vae
+    assert vae is not None
+    assert (vae.source, vae.revision) == ("somebody/vae", "main")
 
 
 @pytest.mark.parametrize("price", [0.1, "0.1"])
