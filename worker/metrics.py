@@ -23,9 +23,7 @@ MODEL_EVICTIONS = Counter(
     "Models that gave way on the device, by where their weights went.",
     ["model", "to"],
 )
-WEIGHTS_BYTES = Gauge(
-    "rendermill_weights_bytes", "Bytes that the weights of models take, by where they are.", ["place"]
-)
+WEIGHTS_BYTES = Gauge("rendermill_weights_bytes", "Memory that models' weights take, by where they are.", ["place"])
 TEXTS = Counter(
     "rendermill_texts_total", "Prompts that batches needed encoded, and whether they were known.", ["model", "result"]
 )

@@ -99,6 +99,7 @@ def test_lightning_runs_its_four_steps_and_nothing_else(shipped: Catalog) -> Non
         ({"quantize": "int4"}, "int4"),
         ({"quantize": "fp8", "dtype": "float16"}, "needs dtype = 'bfloat16', not 'float16'"),
         ({"step_cache": {"technique": "taylorseer"}}, "families flux and flux-fill, not for sdxl"),
+        ({"vae": {"file": "vae.safetensors"}}, "file"),
         ({"price": -1}, "price"),
         ({"price": "much"}, "price"),
         ({"price": "nan"}, "price"),
@@ -163,6 +164,13 @@ def test_adapters_are_refused_for_a_quantized_model(tmp_path: Path) -> None:
     )
     with pytest.raises(ValueError, match=r"adapters cannot be laid over quantized weights.*lcm-lora-sdxl"):
         load_catalog(path)
+
+
+def test_a_model_may_have_an_autoencoder_from_elsewhere(table: dict[str, Any]) -> None:
+    assert Model.from_table(table).vae is None
+    vae = Model.from_table(table | {"vae": {"source": "somebody/vae"}}).vae
+    assert vae is not None
+    assert (vae.source, vae.revision) == ("somebody/vae", "main")
 
 
 @pytest.mark.parametrize("price", [0.1, "0.1"])

@@ -73,7 +73,7 @@ class Loader:
     def pipeline(self, model: Model, cls: type[DiffusionPipeline], shared: Mapping[str, Any]) -> DiffusionPipeline:
         """The model's pipeline. Parts in `shared` are taken as they are, wherever they lie; the others are loaded.
 
-        They go from their files to the device one tensor after the other, never by way of a copy in host memory.
+        They go from their files to the device one tensor after the other, not by way of a whole copy in host memory.
         """
         dtype = self.dtype(model)
         check_device(model, self.device)

@@ -103,6 +103,9 @@ class Residency:
     def release_memory(self) -> None:
         """Give back what nothing refers to any more, so that other processes and larger blocks can have it."""
         gc.collect()
+        self._empty_cache()
+
+    def _empty_cache(self) -> None:
         if self._loader.device.type == "cuda":
             torch.cuda.empty_cache()
 
@@ -181,9 +184,12 @@ class Residency:
         if not choice.kept:
             del self._held[gone]
         self._clear_device(model, needed)
-        # Nothing here refers to it any more, so that its memory can be given back.
-        self.release_memory()
         to = "host" if gone in self._held else "nowhere"
+        if to == "nowhere":
+            # Nothing here refers to it any more, but its own parts may refer to each other.
+            self.release_memory()
+        else:
+            self._empty_cache()
         metrics.MODEL_EVICTIONS.labels(gone, to).inc()
         self._report()
         log.warning("%s gives way to %s, to %s", gone, model.id, to)

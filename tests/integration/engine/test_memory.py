@@ -14,7 +14,17 @@ from safetensors.torch import load_file, save_file
 
 from shared.errors import JobFailure
 from shared.settings import Settings
-from tests.integration.engine.rendering import BASE, CATALOG, LIGHTNING, SCHNELL, Steps, item, picture, render, request
+from tests.integration.engine.rendering import (
+    BASE,
+    CATALOG,
+    LIGHTNING,
+    SCHNELL,
+    distance,
+    item,
+    picture,
+    render,
+    request,
+)
 from worker.engine import Engine
 from worker.engine.checkpoints import Loader
 from worker.engine.pictures import pictures_of
@@ -87,6 +97,37 @@ def test_decoding_one_by_one_is_enough_where_only_decoding_does_not_fit(
     decoded.clear()
     render(engine, [item(request(LIGHTNING, width=320), seed) for seed in range(2)])
     assert decoded == [2, 1, 1]
+
+
+def test_one_image_that_does_not_fit_alone_is_decoded_in_tiles_and_that_is_remembered(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine.load(SCHNELL)
+    large = request(BASE, width=768, height=256, num_steps=1)
+    whole = picture(engine, large)
+    decoded: list[tuple[int, ...]] = []
+    original = Decoder.forward
+
+    def at_most_a_tile(self: Decoder, sample: torch.Tensor, *args: Any) -> Any:
+        decoded.append(tuple(sample.shape[2:]))
+        if max(sample.shape[2:]) > 64:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return original(self, sample, *args)
+
+    monkeypatch.setattr(Decoder, "forward", at_most_a_tile)
+    tiled = picture(engine, large)
+    # As ever, without earlier encodings, without the other model on the device, without it on the host, in tiles.
+    assert decoded == [(32, 96)] * 4 + [(32, 64), (32, 48)]
+    assert engine.resident == [BASE]
+    assert tiled.shape == whole.shape
+    assert distance(tiled, whole) < 3
+    decoded.clear()
+    assert np.array_equal(picture(engine, large), tiled)
+    assert decoded == [(32, 64), (32, 48)]
+    # Another lane is decoded as ever.
+    decoded.clear()
+    picture(engine, request(BASE, num_steps=1))
+    assert decoded == [(32, 32)]
 
 
 def test_one_image_that_does_not_fit_is_out_of_memory_and_the_engine_goes_on(
