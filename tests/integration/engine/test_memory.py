@@ -19,6 +19,7 @@ from tests.integration.engine.rendering import (
     CATALOG,
     LIGHTNING,
     SCHNELL,
+    Steps,
     distance,
     item,
     picture,
