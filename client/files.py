@@ -9,6 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+#: How the names end of files that are not whole yet; those of a process that was killed stay.
+UNFINISHED = ".part"
+
 
 def write(path: Path, content: bytes, beside: Path | None = None) -> None:
     """Write the file so that, whatever happens, it is under its name whole or not at all. Raises OSError.
@@ -22,7 +25,7 @@ def write(path: Path, content: bytes, beside: Path | None = None) -> None:
 @contextmanager
 def whole(path: Path, beside: Path | None = None) -> Iterator[BinaryIO]:
     """A file to be written in the block; it is under its name once the block has ended well. As `write` else."""
-    handle, name = tempfile.mkstemp(dir=beside or path.parent, prefix=f".{path.name[:50]}.", suffix=".part")
+    handle, name = tempfile.mkstemp(dir=beside or path.parent, prefix=f".{path.name[:50]}.", suffix=UNFINISHED)
     try:
         with os.fdopen(handle, "wb") as file:
             yield file

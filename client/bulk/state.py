@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Self
 
 from client.errors import ClientError
-from client.files import write
+from client.files import UNFINISHED, write
 
 #: In the folder of the pictures.
 FOLDER = ".rendermill-submit"
@@ -174,7 +174,7 @@ def _is_over(folder: Path) -> bool:
 def alone(folder: Path) -> Iterator[None]:
     """Nobody else works on the submission of the folder meanwhile. Raises ClientError where somebody does, or OSError.
 
-    What was killed holds no lock.
+    What was killed holds no lock, and what it was writing down is removed.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as file:
@@ -182,4 +182,6 @@ def alone(folder: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise ClientError(f"Another 'rendermill submit' or 'resume' works on {folder}; let it go on.") from error
+        for unfinished in folder.glob(f".*{UNFINISHED}"):
+            unfinished.unlink()
         yield

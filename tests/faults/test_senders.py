@@ -23,7 +23,7 @@ from tests.faults.proxy import Proxy
 from tests.scheduling import MODEL, new_job, new_scheduler
 from tests.sending import Receiver, Sending
 from tests.servers import PATIENCE_S, wait_until
-from tests.worker_farm import ACCOUNT, WorkerFarm, end, worker_farm
+from tests.worker_farm import ACCOUNT, WorkerFarm, worker_farm
 from worker import webhooks
 from worker.upkeep import Duty
 
@@ -151,7 +151,7 @@ def test_upkeep_that_is_killed_or_told_to_go_loses_no_webhook(farm: WorkerFarm) 
     upkeep = farm.start("upkeep")
     upkeep.send_signal(signal.SIGSTOP)
     told = finish(farm, farm.hooks.url)
-    end(upkeep, signal.SIGKILL, PATIENCE_S)
+    farm.end(upkeep, signal.SIGKILL)
     # One of its senders was handed the wake-up while it stood still; where not, it is lost as well.
     farm.redis.delete("rm:wake_ups")
     upkeep = farm.start("upkeep", {"WEBHOOK_TIMEOUT_S": str(PATIENCE_S)})
@@ -163,7 +163,7 @@ def test_upkeep_that_is_killed_or_told_to_go_loses_no_webhook(farm: WorkerFarm) 
         wait_until(lambda: "Warm shutdown" in farm.log("upkeep"), "it is told to go")
         time.sleep(1)  # so that it would be gone, did it not wait for its senders
         slow.may_answer.set()
-        assert upkeep.wait(PATIENCE_S) == 0
+        assert farm.wait_for_end(upkeep) == 0
     deliveries, _ = Deliveries(farm.redis).page(ACCOUNT, limit=10, after=None)
     assert {delivery.job: delivery.status for delivery in deliveries} == {told: "delivered", begun: "delivered"}
     assert farm.hooks.received[told] == 1

@@ -32,7 +32,7 @@ def test_the_next_batch_is_rendered_while_the_one_before_is_stored(
         begun[number].set()
 
     def put_once_the_next_began(key: str, data: bytes, content_type: str) -> None:
-        following = batch_of[key.split("/")[1]] + 1
+        following = batch_of[key.split("/")[2].split("-")[0]] + 1
         if following < batches:
             overlapped.append(begun[following].wait(PATIENCE_S))
         put(key, data, content_type)
