@@ -57,6 +57,8 @@ guidance = {{ kind = "embedded", default = 0, max = 0 }}
 num_steps = {{ default = 4, max = 8 }}
 size = {{ default = 64, min = 8, max = 64, multiple_of = 8, max_pixels = 4096 }}
 """
+#: Bytes: the four tiny models weigh 34 MB together, and the largest two are not there at once.
+_ROOM = 26_000_000
 _TURN_S = min(Settings().affinity_s, REPAID * _LOAD_S)
 #: Far more than a job takes.
 _PATIENCE_S = 5.0
@@ -77,6 +79,11 @@ class _Run:
     def loads(self) -> int:
         """How often a model was loaded: the jobs of a batch, which begin together, share that."""
         return len({job.started_at for job in self.jobs if job.timings["load_s"] > 0})
+
+    @property
+    def longest_load_s(self) -> float:
+        """The most that a batch waited for its model."""
+        return max(job.timings["load_s"] for job in self.jobs)
 
     @property
     def longest_batch_s(self) -> float:
@@ -150,7 +157,8 @@ def _real(sizes: Sizes, scratch: Path) -> Iterator[Row]:
     tiny.build(models)
     memory: dict[int, float] = {}
     bodies = [workload.job(catalog()) for workload in TINY]
-    with embedded_farm({"MODELS_DIR": str(models), "MODELS_OFFLINE": "1"}) as farm:
+    settings = {"MODELS_DIR": str(models), "MODELS_OFFLINE": "1", "DEVICE_WEIGHTS": str(_ROOM)}
+    with embedded_farm(settings) as farm:
         state = farm.data_dir.running()
         assert state is not None
         worker = psutil.Process(pids(farm)["render"])
@@ -162,16 +170,15 @@ def _real(sizes: Sizes, scratch: Path) -> Iterator[Row]:
 
         with connect(state.redis_url) as redis:
             run = _finished(redis, list(_submit(farm.url, redis, bodies, sizes.mixed)), look)
-    what = f"{sizes.mixed:,} jobs of the four tiny models"
+    what = f"{sizes.mixed:,} jobs of the four tiny models, room for some of them"
     yield Row(f"{what}: worker's memory at half", "MB", "at a tenth", Rounds([memory[50]], [memory[10]]))
     grown = Rounds([memory[100]], [memory[10]])
     # What batches in the making take comes and goes, a tenth of it all.
     yield Row("the same at the end", "MB", "at a tenth", grown, Target(1.2, at_least=False))
-    # All models are on the device: each waits for a batch of each other one, and for its own.
-    waits = Rounds([run.longest_wait_s(_model_of)], [len(bodies) * run.longest_batch_s])
-    yield Row(
-        "the same: longest wait of a model", "s", "the longest batch, four times", waits, Target(1, at_least=False)
-    )
+    # What worker/turns.py promises, with loads and batches as long as they were. A load is a part of its batch's time.
+    bound_s = len(bodies) * run.longest_batch_s + (len(bodies) - 1) * REPAID * run.longest_load_s
+    waits = Rounds([run.longest_wait_s(_model_of)], [bound_s])
+    yield Row("the same: longest wait of a model", "s", "the bound", waits, Target(1, at_least=False))
 
 
 def _submit(url: str, redis: Redis, bodies: Sequence[Mapping[str, object]], count: int) -> Iterator[str]:

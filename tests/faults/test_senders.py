@@ -166,5 +166,5 @@ def test_upkeep_that_is_killed_or_told_to_go_loses_no_webhook(farm: WorkerFarm) 
         assert farm.wait_for_end(upkeep) == 0
     deliveries, _ = Deliveries(farm.redis).page(ACCOUNT, limit=10, after=None)
     assert {delivery.job: delivery.status for delivery in deliveries} == {told: "delivered", begun: "delivered"}
-    assert farm.hooks.received[told] == 1
+    assert len(farm.hooks.received[told]) == 1
     assert "Traceback" not in farm.log("upkeep")

@@ -26,7 +26,7 @@ from worker.engine.adapters import Adapters
 from worker.engine.checkpoints import Loader
 from worker.engine.families import family_of
 from worker.engine.items import Item, OnStep, Rendered
-from worker.engine.memory import is_device_lost, is_out_of_memory
+from worker.engine.memory import is_device_lost, is_out_of_memory, share_heaps
 from worker.engine.pictures import pictures_of
 from worker.engine.provenance import provenance
 from worker.engine.residency import Residency
@@ -45,6 +45,7 @@ class Engine:
 
     def __init__(self, catalog: Catalog, settings: Settings, device: str | None = None) -> None:
         """`device` is torch's name for it; by default CUDA where there is one, else the CPU."""
+        share_heaps()
         self._catalog = catalog
         self._device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self._loader = Loader(settings, self._device)

@@ -5,6 +5,7 @@ A device that is full is so for now; one that is broken stays so.
 
 from __future__ import annotations
 
+import ctypes
 import os
 from pathlib import Path
 
@@ -14,6 +15,22 @@ import torch
 _FULL = ("out of memory", "can't allocate memory", "ALLOC_FAILED")
 #: Where the kernel tells a container's limit: control groups of version 2, and of version 1.
 _LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+
+#: `M_ARENA_MAX` of glibc's mallopt(3).
+_ARENA_MAX = -8
+#: One for the thread that has the device, one for those that encode and upload meanwhile.
+_ARENAS = 2
+
+
+def share_heaps() -> None:
+    """Have the threads of this process share their heaps, where the C library can.
+
+    glibc gives each thread a heap of its own, and a heap keeps the most that it ever needed. Every thread of a worker
+    renders some time, so the process would grow until each had kept what the largest batch takes.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_ARENA_MAX, _ARENAS)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
