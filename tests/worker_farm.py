@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import pytest
 from redis import Redis
@@ -61,7 +61,7 @@ class Hooks:
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-                hooks.received[body["data"]["id"]].add(self.headers["webhook-id"])
+                hooks.take(self.headers["webhook-id"], body["data"]["id"])
                 self.send_response(204)
                 self.end_headers()
 
@@ -71,7 +71,11 @@ class Hooks:
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_port}/"
 
-    def __enter__(self) -> Hooks:
+    def take(self, message: str, job: str) -> None:
+        """A message about a job has come; it is answered when this returns."""
+        self.received[job].add(message)
+
+    def __enter__(self) -> Self:
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
         return self
 

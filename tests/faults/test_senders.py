@@ -7,9 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Self
 
 import pytest
 from redis import Redis
@@ -23,7 +21,7 @@ from tests.faults.proxy import Proxy
 from tests.scheduling import MODEL, new_job, new_scheduler
 from tests.sending import Receiver, Sending
 from tests.servers import PATIENCE_S, wait_until
-from tests.worker_farm import ACCOUNT, WorkerFarm, worker_farm
+from tests.worker_farm import ACCOUNT, Hooks, WorkerFarm, worker_farm
 from worker import webhooks
 from worker.upkeep import Duty
 
@@ -100,35 +98,21 @@ def test_senders_on_half_open_connections_find_out_and_send(redis: Redis, monkey
     assert len(receiver.requests) == 2
 
 
-class SlowHooks:
+class SlowHooks(Hooks):
     """A receiver that has what it is sent, and answers when it is told to."""
 
     def __init__(self) -> None:
-        reached, may_answer = threading.Event(), threading.Event()
-        self.reached, self.may_answer = reached, may_answer
+        super().__init__()
+        self.reached, self.may_answer = threading.Event(), threading.Event()
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                self.rfile.read(int(self.headers["content-length"]))
-                reached.set()
-                may_answer.wait(PATIENCE_S)
-                self.send_response(204)
-                self.end_headers()
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}/"
-
-    def __enter__(self) -> Self:
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-        return self
+    def take(self, message: str, job: str) -> None:
+        super().take(message, job)
+        self.reached.set()
+        self.may_answer.wait(PATIENCE_S)
 
     def __exit__(self, *_: object) -> None:
         self.may_answer.set()
-        self._server.shutdown()
-        self._server.server_close()
+        super().__exit__()
 
 
 @pytest.fixture

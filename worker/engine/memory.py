@@ -18,7 +18,7 @@ _LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory
 
 #: `M_ARENA_MAX` of glibc's mallopt(3).
 _ARENA_MAX = -8
-#: One for the thread that has the device, one for those that encode and upload meanwhile.
+#: As many as threads that allocate much at the same time: one has the device, another encodes what came before.
 _ARENAS = 2
 
 
