@@ -33,10 +33,11 @@ up: setup  ## Run the whole farm in the foreground (PORT=8080 DATA_DIR=.rendermi
 demo: setup  ## Start a farm, render examples/prompts.jsonl through the public API, save out/
 	@$(BIN)/python -m farm.demo
 
-# Two at a time: many tests wait for processes that they started. By file, so that a file's farm is started once. torch with
-# one thread in each process: threads that wait for each other's turn on a full machine only burn it.
+# Two at a time: many tests wait for processes that they started. By file, so that a file's farm is started once, and in
+# the order of their names, which has the short ones last, so that both end together. torch with one thread in each
+# process: threads that wait for each other's turn on a full machine only burn it.
 test: setup  ## Run every test
-	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: setup  ## ruff, mypy, and the checks of the deploy files
 	$(BIN)/ruff check .

@@ -17,12 +17,16 @@ from shared.storage import CONTENT_TYPES, Storage
 
 
 class FakeWorker:
-    """Claims jobs of all models and finishes each as its prompt says: `fail: <code>` fails, `hold` never ends."""
+    """Claims jobs of all models and finishes each as its prompt says.
+
+    `fail: <code>` fails, `fail once: <code>` does so the first time, `hold` never ends.
+    """
 
     def __init__(self, redis: Redis, storage: Storage) -> None:
         self._redis = redis
         self._scheduler = Scheduler(redis, lease_s=60, max_attempts=1, retry_delay_s=1)
         self._storage = storage
+        self._failed: set[str] = set()
 
     def work(self) -> int:
         """Finish what is queued; how many jobs that were."""
@@ -41,8 +45,10 @@ class FakeWorker:
         prompt = lease.request.prompt
         if prompt == "hold":
             return
-        if prompt.startswith("fail: "):
-            self._scheduler.fail(lease, prompt.removeprefix("fail: "), "it went wrong", retriable=False)
+        fails, _, code = prompt.partition(": ")
+        if fails == "fail" or (fails == "fail once" and prompt not in self._failed):
+            self._failed.add(prompt)
+            self._scheduler.fail(lease, code, "it went wrong", retriable=False)
             return
         images = [self._paint(lease, number) for number in range(lease.request.n)]
         self._scheduler.complete(

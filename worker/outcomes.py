@@ -44,9 +44,8 @@ class Outcomes:
         self,
         hold: Hold,
         images: Sequence[Image],
-        timings: Mapping[str, float],
+        result: Mapping[str, Any],
         render_s: float,
-        provenance: Mapping[str, Any],
     ) -> Aftermath | None:
         """The job has its pictures, already stored. `render_s` is its share of the device's time.
 
@@ -59,7 +58,7 @@ class Outcomes:
             lambda: self._scheduler.complete(
                 hold.lease,
                 images={image.id: image.record() for image in images},
-                result={"images": [image.id for image in images], "timings": timings, "provenance": provenance},
+                result=result,
                 render_s=render_s,
             ),
         )

@@ -252,6 +252,7 @@ def _share_out(batch: _Batch, rendered: Rendered) -> list[Pictures]:
             rendered.load_s,
             rendered.render_s,
             rendered.render_s * hold.lease.cost / cost,
+            rendered.warnings.get(hold.lease.request, []),
             rendered.provenance,
         )
         for hold, items in batch

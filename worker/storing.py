@@ -5,8 +5,8 @@ from __future__ import annotations
 import io
 import logging
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
@@ -47,7 +47,8 @@ class Pictures:
     #: Device seconds of the whole batch, and this job's share of them.
     render_s: float
     share_s: float
-    provenance: Mapping[str, Any] = field(default_factory=dict)
+    warnings: Sequence[str]
+    provenance: Mapping[str, Any]
 
 
 class Store:
@@ -110,7 +111,13 @@ class Store:
             "render_s": round(pictures.render_s, 3),
             "store_s": round(store_s, 3),
         }
-        return self._outcomes.succeed(hold, images, timings, pictures.share_s, pictures.provenance)
+        result = {
+            "images": [image.id for image in images],
+            "timings": timings,
+            "provenance": pictures.provenance,
+            "warnings": pictures.warnings,
+        }
+        return self._outcomes.succeed(hold, images, result, pictures.share_s)
 
     def _save(self, pictures: Pictures) -> list[Image]:
         images = []

@@ -72,7 +72,7 @@ class Follower:
         for line, at, name, stem in index_rows(self._submission.folder):
             wanted.setdefault(at, {})[name] = (line, stem)
         for number, part in enumerate(self._submission.parts, start=1):
-            self._mistrust(part, wanted[number])
+            self._mistrust(part, wanted.setdefault(number, {}))
         try:
             async with asyncio.TaskGroup() as tasks:
                 for number, part in enumerate(self._submission.parts, start=1):
@@ -257,7 +257,7 @@ class Follower:
         headers = {name.lower(): value for name, value in line.headers.items()}
         # The routes of other services wait for the picture unless they are asked not to.
         headers["prefer"] = "respond-async"
-        said = json.dumps([self._submission.digest, self._submission.salt, line.number])
+        said = json.dumps([self._submission.digest, self._submission.salt, line.number, self._submission.attempt])
         headers.setdefault("idempotency-key", f"submit-{hashlib.sha256(said.encode()).hexdigest()}")
         answer = await self._farm.request("POST", line.url, json=line.body, headers=headers)
         try:

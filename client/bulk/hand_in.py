@@ -74,7 +74,7 @@ async def _create(farm: AsyncClient, submission: Submission, number: int) -> Bat
             priority=submission.priority,
             window=submission.window,
             metadata={"submission": submission.id, "part": f"{number} of {len(submission.parts)}"},
-            idempotency_key=f"submit-{part.digest}{submission.salt}",
+            idempotency_key=f"submit-{part.digest}{submission.salt}{f'-{part.attempt}' if part.attempt else ''}",
         )
     except Invalid as error:
         if error.code != "idempotency_mismatch":

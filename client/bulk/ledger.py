@@ -5,12 +5,12 @@ from __future__ import annotations
 import errno
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
 from client.errors import ClientError
-from client.files import mend
+from client.files import mend, whole
 from client.lines import row_of
 
 RESULTS, ERRORS = "results.jsonl", "errors.jsonl"
@@ -50,7 +50,7 @@ class Ledger:
         results = folder / RESULTS
         mend(results)
         with (folder / ERRORS).open("wb") as errors:
-            for one in _rows(results):
+            for one in rows(results):
                 self._count(one)
                 if one["error"]:
                     errors.write(row_of(one))
@@ -79,17 +79,15 @@ class Ledger:
             _append(self._errors, one)
         self._count(one)
 
-    def sort(self) -> None:
-        """Bring both files into the order of the lines."""
+    def sort(self, beside: Path) -> None:
+        """Bring both files into the order of the lines. What is not whole yet is in the folder `beside`."""
         for name in (RESULTS, ERRORS):
             file = self._folder / name
             places = sorted((one["line"], start, size) for one, start, size in _places(file))
-            new = file.with_suffix(".new")
-            with file.open("rb") as old, new.open("wb") as sorted_file:
+            with file.open("rb") as old, whole(file, beside) as sorted_file:
                 for _, start, size in places:
                     old.seek(start)
                     sorted_file.write(old.read(size))
-            os.replace(new, file)
 
     def _count(self, one: Row) -> None:
         self._known.add(one["line"])
@@ -104,8 +102,15 @@ def _append(file: BinaryIO, one: Row) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), file.name)
 
 
-def _rows(file: Path) -> Iterator[Row]:
+def rows(file: Path) -> Iterator[Row]:
+    """The rows of a file of results. Raises ClientError at one that is none."""
     return (one for one, _, _ in _places(file))
+
+
+def forget(file: Path, lines: Container[int], beside: Path) -> None:
+    """Remove the rows of some lines from a file of results. What is not whole yet is in the folder `beside`."""
+    with whole(file, beside) as rest:
+        rest.writelines(row_of(one) for one in rows(file) if one["line"] not in lines)
 
 
 def _places(file: Path) -> Iterator[tuple[Row, int, int]]:

@@ -8,11 +8,11 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from client.batch_files import entry
 from client.batches import MAX_BYTES, MAX_LINE_BYTES, MAX_LINES
-from client.bulk.state import Part
+from client.bulk.state import Part, part_name
 from client.errors import LineError
 from client.lines import Line, row_of
 from shared.picture_names import PictureNames
@@ -63,7 +63,6 @@ class Plan:
                 index.write(row_of([line.number, at, line.name, names.take(line.number, line.name, n)]))
                 digest.update(row)
                 self.lines, self.pictures = self.lines + 1, self.pictures + n
-            parts.end()
         if not self.lines:
             raise LineError("there are no lines")
         self.digest = digest.hexdigest()
@@ -75,40 +74,46 @@ class _Parts:
     def __init__(self, plan: Plan, files: ExitStack) -> None:
         self._plan = plan
         self._files = files
-        self._open: dict[str, _Open] = {}
+        self._open: dict[str, PartFile] = {}
 
     def add(self, endpoint: str, row: bytes) -> int:
         """Write a row; the number of its part."""
-        part = self._open.get(endpoint)
-        if part is None or part.part.lines >= MAX_LINES or part.bytes + len(row) > MAX_BYTES:
-            if part:
-                part.end()
-            self._plan.parts.append(Part(endpoint, 0, ""))
-            number = len(self._plan.parts)
-            file = self._files.enter_context((self._plan.folder / f"{number}.jsonl").open("wb"))
-            part = self._open[endpoint] = _Open(number, self._plan.parts[-1], file)
-        part.add(row)
-        return part.number
-
-    def end(self) -> None:
-        for part in self._open.values():
-            part.end()
+        file = self._open.get(endpoint)
+        if file is None or file.part.lines >= MAX_LINES or file.bytes + len(row) > MAX_BYTES:
+            if file:
+                file.end()
+            number = len(self._plan.parts) + 1
+            file = self._files.enter_context(PartFile(self._plan.folder, number, endpoint))
+            self._open[endpoint] = file
+            self._plan.parts.append(file.part)
+        file.add(row)
+        return file.number
 
 
-class _Open:
-    def __init__(self, number: int, part: Part, file: BinaryIO) -> None:
-        self.number, self.part = number, part
+class PartFile:
+    """A part that is being written, into what is to be uploaded; it is whole at the end of the block."""
+
+    def __init__(self, folder: Path, number: int, endpoint: str, attempt: int = 0) -> None:
+        self.number, self.part = number, Part(endpoint, 0, "", attempt)
         self.bytes = 0
-        self._file = file
-        self._digest = hashlib.sha256(part.endpoint.encode())
+        self._file = (folder / part_name(number)).open("wb")
+        self._digest = hashlib.sha256(endpoint.encode())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
 
     def add(self, row: bytes) -> None:
+        """Write a row."""
         self._file.write(row)
         self._digest.update(row)
         self.part.lines += 1
         self.bytes += len(row)
 
     def end(self) -> None:
+        """Nothing is to be added any more."""
         self.part.digest = self._digest.hexdigest()
         self._file.close()
 

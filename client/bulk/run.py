@@ -15,6 +15,7 @@ from client.bulk.display import Display
 from client.bulk.follow import Follower
 from client.bulk.hand_in import hand_in
 from client.bulk.ledger import Ledger, Row
+from client.bulk.retry import move, retry_failed
 from client.bulk.state import Submission
 from client.exit_codes import ExitCode
 from client.jobs import Job
@@ -40,13 +41,14 @@ def run(
     connect: Callable[[OnRetry], AsyncClient],
     *,
     wait: bool,
+    retry: bool,
     on_row: Callable[[Row], object],
 ) -> Outcome:
-    """Hand in what is not, and with `wait` follow it to the end.
+    """Hand in what is not, with `retry` also what has failed, and with `wait` follow it to the end.
 
     Raises ClientError; then, as after Ctrl-C, another run goes on where this one was.
     """
-    return asyncio.run(_run(submission, connect, wait=wait, on_row=on_row))
+    return asyncio.run(_run(submission, connect, wait=wait, retry=retry, on_row=on_row))
 
 
 async def _run(
@@ -54,9 +56,14 @@ async def _run(
     connect: Callable[[OnRetry], AsyncClient],
     *,
     wait: bool,
+    retry: bool,
     on_row: Callable[[Row], object],
 ) -> Outcome:
     outcome = Outcome()
+    if retry:
+        async with connect(lambda _: None) as farm:
+            await retry_failed(farm, submission)
+    move(submission)
     with (
         Ledger(submission.out or submission.folder) as ledger,
         Display(submission.lines, submission.pictures, len(ledger), ledger.failed) as display,
@@ -83,7 +90,7 @@ async def _run(
                 submission.finished = await follower.run()
                 outcome.interrupted = not submission.finished
                 if submission.finished:
-                    ledger.sort()
+                    ledger.sort(submission.folder)
                 submission.save()
             else:
                 outcome.jobs = await follower.send()

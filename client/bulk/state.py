@@ -19,10 +19,11 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Self
 
+from client.bulk.ledger import ERRORS, RESULTS
 from client.errors import ClientError
 from client.files import UNFINISHED, write
 
@@ -41,6 +42,8 @@ class Part:
     endpoint: str
     lines: int
     digest: str
+    #: How often its lines had been retried before.
+    attempt: int = 0
     file_id: str | None = None
     batch_id: str | None = None
     #: Of its jobs that have ended, in that order, those whose results are written.
@@ -70,6 +73,10 @@ class Submission:
     data_dir: str
     #: Whether every line has its result.
     finished: bool = False
+    #: How often what had failed was retried.
+    attempt: int = 0
+    #: Lines that are to be retried, each with its new part, until that is done to the index and the results.
+    moves: list[tuple[int, int]] = field(default_factory=list)
 
     @property
     def id(self) -> str:
@@ -80,6 +87,16 @@ class Submission:
     def out(self) -> Path | None:
         """Where the pictures go."""
         return self.folder.parent if self.folder.name == FOLDER else None
+
+    @property
+    def results(self) -> Path:
+        """What became of each line."""
+        return (self.out or self.folder) / RESULTS
+
+    @property
+    def errors(self) -> Path:
+        """What became of those that made no pictures."""
+        return (self.out or self.folder) / ERRORS
 
     @property
     def name(self) -> str:
@@ -101,7 +118,7 @@ class Submission:
 
     def part_file(self, number: int) -> Path:
         """What is uploaded for a part, counted from 1."""
-        return self.folder / f"{number}.jsonl"
+        return self.folder / part_name(number)
 
     def save(self) -> None:
         """Write it down."""
@@ -123,6 +140,11 @@ class Submission:
             return None
         except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
             raise ClientError(f"{file} cannot be read: {error}") from error
+
+
+def part_name(number: int) -> str:
+    """The file of a part, counted from 1."""
+    return f"{number}.jsonl"
 
 
 def home() -> Path:

@@ -14,7 +14,7 @@ import typer
 
 from client.async_client import AsyncClient
 from client.batches import is_window
-from client.bulk.ledger import ERRORS, RESULTS, Row
+from client.bulk.ledger import Row
 from client.bulk.prepare import prepared
 from client.bulk.run import Outcome, run
 from client.bulk.sources import name_of, setting
@@ -116,10 +116,14 @@ def resume(
     data_dir: Annotated[
         Path | None, typer.Option("--data-dir", help="Data directory of the farm, if it is another than before.")
     ] = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Hand in once more what made no pictures.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Go on with a submission that was interrupted, from where it stopped.
 
+    With --retry-failed the lines of a finished one that made no pictures are handed in once more, into the same folder.
     Without an argument it is the one of this folder, else the newest without a folder that is not finished.
 
     Example: `rendermill resume pictures`
@@ -135,7 +139,7 @@ def resume(
             if place is None:
                 tell(f"This is the submission {submission.name}, of {submission.source}.")
             farm = place_of(url or submission.url, api_key, data_dir or Path(submission.data_dir))
-            _carry_on(submission, farm, as_json, wait=True)
+            _carry_on(submission, farm, as_json, wait=True, retry=retry_failed)
 
 
 def _entered(stack: ExitStack, context: AbstractContextManager[T], what: object) -> T:
@@ -146,7 +150,9 @@ def _entered(stack: ExitStack, context: AbstractContextManager[T], what: object)
         fail(f"{error.filename or what} cannot be used: {error.strerror}", ExitCode.USAGE)
 
 
-def _carry_on(submission: Submission, place: tuple[str, str], as_json: bool, *, wait: bool) -> None:
+def _carry_on(
+    submission: Submission, place: tuple[str, str], as_json: bool, *, wait: bool, retry: bool = False
+) -> None:
     """Run it, say what came of it, and end with the exit code."""
 
     def connect(on_retry: OnRetry) -> AsyncClient:
@@ -155,7 +161,7 @@ def _carry_on(submission: Submission, place: tuple[str, str], as_json: bool, *, 
     on_row: Callable[[Row], Any] = _print_row if as_json else lambda _: None
     again = f"rendermill resume {shlex.quote(submission.name)}"
     try:
-        outcome = run(submission, connect, wait=wait, on_row=on_row)
+        outcome = run(submission, connect, wait=wait, retry=retry, on_row=on_row)
     except (ClientError, OSError) as error:
         if submission.begun:
             tell(f"What was submitted goes on; to go on here: {again}")
@@ -184,7 +190,6 @@ def _carry_on(submission: Submission, place: tuple[str, str], as_json: bool, *, 
 
 
 def _sum_up(submission: Submission, outcome: Outcome, as_json: bool) -> None:
-    folder = submission.out or submission.folder
     where = f", {_count(outcome.pictures, 'picture')} in {submission.out}" if submission.out else ""
     words = f"{outcome.settled - outcome.failed:,} of {_count(submission.lines, 'line')} succeeded{where}"
     _name_failed(submission, outcome)
@@ -192,13 +197,14 @@ def _sum_up(submission: Submission, outcome: Outcome, as_json: bool) -> None:
         tell(words)
     else:
         typer.echo(words)
-        tell(f"what became of each line is in {folder / RESULTS}")
+        tell(f"what became of each line is in {submission.results}")
 
 
 def _name_failed(submission: Submission, outcome: Outcome) -> None:
     if outcome.failed:
-        file = (submission.out or submission.folder) / ERRORS
-        tell(f"{_count(outcome.failed, 'line')} made no pictures; {file} says why")
+        words = f"{_count(outcome.failed, 'line')} made no pictures; {submission.errors} says why"
+        again = f", and 'rendermill resume {shlex.quote(submission.name)} --retry-failed' tries once more"
+        tell(words + (again if submission.finished else ""))
 
 
 def _count(number: int, word: str) -> str:

@@ -16,6 +16,7 @@
     adapters.py       LoRA adapters, attached and switched
     families.py       what each family's pipelines take
     texts.py          what the text encoders make of prompts, and the cache of it
+    truncation.py     prompts that are longer than their model reads
     schedulers.py     the noise schedulers of a family, by name
     provenance.py     what made a picture besides its request
     pictures.py       pictures to tensors and back

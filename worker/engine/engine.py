@@ -33,6 +33,7 @@ from worker.engine.residency import Residency
 from worker.engine.savings import Savings
 from worker.engine.step_caching import fresh_step_cache
 from worker.engine.texts import TextCache
+from worker.engine.truncation import truncation_warnings
 
 log = logging.getLogger(__name__)
 
@@ -98,7 +99,9 @@ class Engine:
             except _InterruptedError:
                 return Rendered([], load_s, time.perf_counter() - started, interrupted=True)
             record = provenance(self._loader, self.device_name, model, items[0].request.loras)
-            return Rendered(images, load_s, time.perf_counter() - started, interrupted=False, provenance=record)
+            warnings = self._warnings(model, items)
+            render_s = time.perf_counter() - started
+            return Rendered(images, load_s, render_s, interrupted=False, warnings=warnings, provenance=record)
 
     def _warm_up(self, model: Model) -> None:
         """Render once at the default size, a full batch and one image, for networks compile with their first shapes."""
@@ -112,6 +115,10 @@ class Engine:
         request, _ = resolve(Catalog([model]), body | images)
         for count in (model.batch_limit, 1):
             self._render(model, [Item(request, seed, image, mask) for seed in range(count)], lambda *_: False)
+
+    def _warnings(self, model: Model, items: Sequence[Item]) -> dict[RenderRequest, list[str]]:
+        tokenizer = getattr(self._residency.get(model), family_of(model).tokenizer)
+        return {request: truncation_warnings(tokenizer, model, request) for request in {item.request for item in items}}
 
     def _load(self, model: Model) -> float:
         if model in self._residency:

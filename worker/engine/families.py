@@ -43,6 +43,8 @@ class Family:
     pipelines: Mapping[Mode, type[DiffusionPipeline]]
     arguments: Arguments
     schedulers: Schedulers
+    #: The tokenizer of the encoder that reads prompts word by word.
+    tokenizer: str
     #: What a family's constructor takes besides components.
     options: Mapping[str, Any]
 
@@ -167,14 +169,18 @@ def _present(image: Any) -> Any:
     return image
 
 
+#: FLUX's CLIP makes a summary of a prompt, of its first 77 tokens alone; what a picture shows is for T5 to say.
+_T5 = "tokenizer_2"
+
 FAMILIES: Mapping[str, Family] = {
     "sdxl": Family(
         {Mode.TEXT_TO_IMAGE: StableDiffusionXLPipeline, Mode.IMAGE_TO_IMAGE: StableDiffusionXLImg2ImgPipeline},
         _sdxl,
         DIFFUSION,
+        "tokenizer",
         # An invisible watermark would be added where the library for it happens to be installed.
         {"add_watermarker": False},
     ),
-    "flux": Family({Mode.TEXT_TO_IMAGE: FluxPipeline, Mode.IMAGE_TO_IMAGE: FluxImg2ImgPipeline}, _flux, FLOW, {}),
-    "flux-fill": Family({Mode.INPAINTING: FluxFillPipeline}, _flux, FLOW, {}),
+    "flux": Family({Mode.TEXT_TO_IMAGE: FluxPipeline, Mode.IMAGE_TO_IMAGE: FluxImg2ImgPipeline}, _flux, FLOW, _T5, {}),
+    "flux-fill": Family({Mode.INPAINTING: FluxFillPipeline}, _flux, FLOW, _T5, {}),
 }

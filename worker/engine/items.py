@@ -38,5 +38,7 @@ class Rendered:
     load_s: float
     render_s: float
     interrupted: bool
+    #: What of a request had no effect, in words.
+    warnings: Mapping[RenderRequest, list[str]] = field(default_factory=dict)
     #: What made the pictures besides their requests; nothing where nothing was rendered.
     provenance: Mapping[str, Any] = field(default_factory=dict)

@@ -68,7 +68,8 @@ class FakeEngine:
             if on_step(step, STEPS):
                 return Rendered([], load_s, 0.1, interrupted=True)
         images = [PIL.Image.new("RGB", (8, 8), "grey") for _ in items]
-        return Rendered(images, load_s, 0.1, interrupted=False, provenance=PROVENANCE)
+        warnings = {item.request: [f"{item.request.prompt} is too long"] for item in items}
+        return Rendered(images, load_s, 0.1, interrupted=False, warnings=warnings, provenance=PROVENANCE)
 
     def _load(self, model_id: str) -> float:
         if model_id in self.resident:

@@ -66,6 +66,15 @@ def test_a_finished_job_names_pictures_that_are_stored_each_with_its_seed(worker
         assert PIL.Image.open(io.BytesIO(worker.storage.objects[image.key])).size == (8, 8)
 
 
+def test_each_job_of_a_batch_has_its_own_warnings_after_those_it_came_with(worker: RenderWorker) -> None:
+    rounded = replace(new_job(prompt="one"), warnings=("it was rounded",))
+    first, second = worker.accept(rounded, new_job(prompt="two", n=2))
+    worker.work()
+    assert worker.engine.batches == [["one", "two", "two"]]
+    assert worker.job(first).warnings == ["it was rounded", "one is too long"]
+    assert worker.job(second).warnings == ["two is too long"]
+
+
 def test_a_job_with_more_images_than_a_batch_holds_is_rendered_alone(worker: RenderWorker) -> None:
     ids = worker.accept(new_job(n=10, prompt="many"), new_job(prompt="one"))
     worker.work()
