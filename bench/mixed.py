@@ -172,9 +172,10 @@ def _real(sizes: Sizes, scratch: Path) -> Iterator[Row]:
             run = _finished(redis, list(_submit(farm.url, redis, bodies, sizes.mixed)), look)
     what = f"{sizes.mixed:,} jobs of the four tiny models, room for some of them"
     yield Row(f"{what}: worker's memory at half", "MB", "at a tenth", Rounds([memory[50]], [memory[10]]))
-    grown = Rounds([memory[100]], [memory[10]])
-    # What batches in the making take comes and goes, a tenth of it all.
-    yield Row("the same at the end", "MB", "at a tenth", grown, Target(1.2, at_least=False))
+    # It grows until each model's batches have been as large as they get. After that only a leak would make it grow; but
+    # what batches in the making take comes and goes, a tenth of it all.
+    grown = Rounds([memory[100]], [memory[50]])
+    yield Row("the same at the end", "MB", "at half", grown, Target(1.1, at_least=False))
     # What worker/turns.py promises, with loads and batches as long as they were. A load is a part of its batch's time.
     bound_s = len(bodies) * run.longest_batch_s + (len(bodies) - 1) * REPAID * run.longest_load_s
     waits = Rounds([run.longest_wait_s(_model_of)], [bound_s])
