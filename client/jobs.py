@@ -50,6 +50,11 @@ class Job:
         return self.error["message"] if self.error else f"The job is {self.status}."
 
     @property
+    def warnings(self) -> list[str]:
+        """What of the request was changed or has no effect."""
+        return list(self.raw.get("warnings") or [])
+
+    @property
     def seed(self) -> int | None:
         """The seed of its first picture; each further one's is one more."""
         seed: int | None = (self.raw.get("input") or {}).get("seed")

@@ -148,10 +148,15 @@ def _engine(bench: Bench) -> None:
 
 def _option(bench: Bench, name: str, option: Option) -> None:
     limit = bench.model.batch_limit
+    try:
+        model = option.model(bench.model)
+    except ValueError as refusal:
+        bench.figure(name, "not measured", None, "", str(refusal))
+        return
     compiled = option.changes.get("compile", Compile.OFF) is not Compile.OFF
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
-    with torch_settings(option.settings), _rendering(bench, option.model(bench.model)) as (render, load_s):
+    with torch_settings(option.settings), _rendering(bench, model) as (render, load_s):
         bench.figure(name, "loaded, and compiled for two shapes" if compiled else "loaded", load_s, "s")
         items = bench.workload.items(catalog(), limit)
         bench.figure(name, f"batches of {limit}", bench.rate(limit, partial(render, items)))

@@ -196,7 +196,18 @@ class Follower:
                         files.append(await self._saved(image, self._submission.out / f"{name}.{image.format}"))
                 except NotFound as gone:
                     error = {"code": gone.code, "message": str(gone)}
-        self._write(row(number, custom_id, job=job.id, status=job.status, files=files, seed=job.seed, error=error))
+        self._write(
+            row(
+                number,
+                custom_id,
+                job=job.id,
+                status=job.status,
+                files=files,
+                seed=job.seed,
+                warnings=job.warnings,
+                error=error,
+            )
+        )
 
     async def _saved(self, image: Image, path: Path) -> str:
         try:

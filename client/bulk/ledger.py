@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
@@ -25,6 +25,7 @@ def row(
     status: str,
     files: list[str],
     seed: int | None = None,
+    warnings: Sequence[str] = (),
     error: dict[str, str] | None = None,
 ) -> Row:
     """What became of a line. `status` is its job's, or `refused` where it became none."""
@@ -35,6 +36,7 @@ def row(
         "status": status,
         "files": files,
         "seed": seed,
+        "warnings": list(warnings),
         "error": error,
     }
 
@@ -46,7 +48,7 @@ class Ledger:
         """Go on where the files end. A row that was being written when somebody was killed is dropped."""
         self._folder = folder
         self._known: set[int] = set()
-        self.failed = self.pictures = 0
+        self.failed = self.warned = self.pictures = 0
         results = folder / RESULTS
         mend(results)
         with (folder / ERRORS).open("wb") as errors:
@@ -92,6 +94,7 @@ class Ledger:
     def _count(self, one: Row) -> None:
         self._known.add(one["line"])
         self.failed += bool(one["error"])
+        self.warned += bool(one.get("warnings"))
         self.pictures += len(one["files"])
 
 

@@ -27,9 +27,10 @@ class Outcome:
     """How a run ended."""
 
     interrupted: bool = False
-    #: Lines with a result, and those of them without pictures.
+    #: Lines with a result, those of them without pictures, and those with warnings.
     settled: int = 0
     failed: int = 0
+    warned: int = 0
     pictures: int = 0
     #: What was handed in, where that is all that was wanted.
     batches: list[Batch] = field(default_factory=list)
@@ -96,7 +97,8 @@ async def _run(
                 outcome.jobs = await follower.send()
                 outcome.batches = [await farm.get_batch(part.batch_id or "") for part in submission.parts]
                 outcome.interrupted = stop.asked.is_set()
-        outcome.settled, outcome.failed, outcome.pictures = len(ledger), ledger.failed, ledger.pictures
+        outcome.settled, outcome.failed = len(ledger), ledger.failed
+        outcome.warned, outcome.pictures = ledger.warned, ledger.pictures
     return outcome
 
 

@@ -193,6 +193,8 @@ def _sum_up(submission: Submission, outcome: Outcome, as_json: bool) -> None:
     where = f", {_count(outcome.pictures, 'picture')} in {submission.out}" if submission.out else ""
     words = f"{outcome.settled - outcome.failed:,} of {_count(submission.lines, 'line')} succeeded{where}"
     _name_failed(submission, outcome)
+    if outcome.warned:
+        tell(f"{_count(outcome.warned, 'line')} came with warnings, which are in {submission.results}")
     if as_json:
         tell(words)
     else:

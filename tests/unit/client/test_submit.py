@@ -61,6 +61,16 @@ def test_what_failed_and_what_was_refused_is_in_the_errors_with_its_reason() -> 
     assert len(rows("out/results.jsonl")) == 4
 
 
+def test_what_the_farm_changed_or_did_not_heed_is_told_line_by_line() -> None:
+    result = run("submit", "-", "--out", "out", input='{"prompt": "a", "model": "flux-schnell", "guidance_scale": 4}\n')
+    assert result.exit_code == 0, result.output
+    assert "1 line came with warnings, which are in out/results.jsonl" in result.stderr
+    (row,) = rows("out/results.jsonl")
+    assert row["warnings"] == [
+        "guidance_scale has no effect on black-forest-labs/FLUX.1-schnell without a negative_prompt"
+    ]
+
+
 def test_the_same_lines_again_are_the_same_batch_and_no_picture_is_fetched_twice(door: Served) -> None:
     lines = "".join(f'{{"prompt": "{number}"}}\n' for number in range(5))
     first, again = (submit("-", "--out", "out", input=lines) for _ in range(2))
