@@ -28,6 +28,8 @@ from worker.engine import Engine, Item, tiny
 #: The one whose batches are shortest, so that whatever is added to a batch weighs most.
 _WORKLOAD = TINY[0]
 _BATCH = 8
+#: Rates of seconds differ by more than what is to be seen, where somebody else uses the machine: more rounds than else.
+_FARM_ROUNDS = 2
 
 
 def run(sizes: Sizes, scratch: Path) -> list[Row]:
@@ -58,7 +60,7 @@ def _farm_beside_engine(sizes: Sizes, models: Path) -> Row:
     job = _WORKLOAD.job(catalog())
     with running_farm(str(job["model"]), models) as (url, key):
         rounds = in_turn(
-            sizes.rounds,
+            _FARM_ROUNDS * sizes.rounds,
             lambda: images_per_second(url, key, job, jobs=sizes.pictures),
             lambda: _rate(sizes, lambda: render(items)),
         )
@@ -116,7 +118,8 @@ def _first_picture_alone(models: Path, scratch: Path) -> None:
 
 def _engine(models: Path) -> Callable[[list[Item]], object]:
     """A warm engine's rendering of one batch."""
-    engine = Engine(catalog(), Settings(models_dir=str(models), models_offline=True), "cpu")
+    # As in a farm, where no two prompts are the same, each is encoded.
+    engine = Engine(catalog(), Settings(models_dir=str(models), models_offline=True, text_cache_bytes=0), "cpu")
     model = replace(_WORKLOAD.model(catalog()), batch_limit=_BATCH)
     engine.load(model.id)
 
