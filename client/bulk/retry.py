@@ -23,12 +23,13 @@ async def retry_failed(farm: AsyncClient, submission: Submission) -> None:
     Raises ClientError where the submission is not finished, or the farm has removed its files.
     """
     results = {one["line"]: one["error"] for one in ledger.rows(submission.results)}
-    if not submission.finished or len(results) < submission.lines:
+    lines = list(index_rows(submission.folder))
+    if not submission.finished or any(line not in results for line, *_ in lines):
         raise ClientError(
             f"{submission.name} is not finished: 'rendermill resume {submission.name}' goes on with it. What failed "
             "can be retried then."
         )
-    again = [(line, part, name) for line, part, name, _ in index_rows(submission.folder) if results[line]]
+    again = [(line, part, name) for line, part, name, _ in lines if results[line]]
     if not again:
         return
     submission.attempt += 1

@@ -117,8 +117,9 @@ class Engine:
             self._render(model, [Item(request, seed, image, mask) for seed in range(count)], lambda *_: False)
 
     def _warnings(self, model: Model, items: Sequence[Item]) -> dict[RenderRequest, list[str]]:
-        tokenizer = getattr(self._residency.get(model), family_of(model).tokenizer)
-        return {request: truncation_warnings(tokenizer, model, request) for request in {item.request for item in items}}
+        tokenizer, limit = family_of(model).reader(self._residency.get(model), model)
+        requests = {item.request for item in items}
+        return {request: truncation_warnings(tokenizer, limit, model, request) for request in requests}
 
     def _load(self, model: Model) -> float:
         if model in self._residency:

@@ -6,7 +6,7 @@ becomes that pipeline's arguments. Pipelines are views: all of a model's share o
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -37,14 +37,17 @@ class Arguments(Protocol):
     ) -> dict[str, Any]: ...
 
 
+Reader = Callable[[DiffusionPipeline, Model], tuple[Any, int]]
+
+
 @dataclass(frozen=True, slots=True)
 class Family:
     #: By mode, the class that renders it; the first one loads the folder.
     pipelines: Mapping[Mode, type[DiffusionPipeline]]
     arguments: Arguments
     schedulers: Schedulers
-    #: The tokenizer of the encoder that reads prompts word by word.
-    tokenizer: str
+    #: The tokenizer of the encoder that reads prompts word by word, and how many tokens that reads.
+    reader: Reader
     #: What a family's constructor takes besides components.
     options: Mapping[str, Any]
 
@@ -141,6 +144,15 @@ def _flux(pipeline: DiffusionPipeline, model: Model, items: Sequence[Item], text
     return arguments
 
 
+def _sdxl_reader(pipeline: DiffusionPipeline, model: Model) -> tuple[Any, int]:  # noqa: ARG001
+    return pipeline.tokenizer, pipeline.tokenizer.model_max_length
+
+
+def _flux_reader(pipeline: DiffusionPipeline, model: Model) -> tuple[Any, int]:
+    # CLIP makes a summary of a prompt, of its first 77 tokens alone; what a picture shows is for T5 to say.
+    return pipeline.tokenizer_2, model.max_prompt_tokens
+
+
 def _stacked(known: Mapping[str, Encoding], texts: Sequence[str]) -> Encoding:
     """The encodings of a batch, one for each image."""
     return torch.stack([known[text][0] for text in texts]), torch.stack([known[text][1] for text in texts])
@@ -169,18 +181,17 @@ def _present(image: Any) -> Any:
     return image
 
 
-#: FLUX's CLIP makes a summary of a prompt, of its first 77 tokens alone; what a picture shows is for T5 to say.
-_T5 = "tokenizer_2"
-
 FAMILIES: Mapping[str, Family] = {
     "sdxl": Family(
         {Mode.TEXT_TO_IMAGE: StableDiffusionXLPipeline, Mode.IMAGE_TO_IMAGE: StableDiffusionXLImg2ImgPipeline},
         _sdxl,
         DIFFUSION,
-        "tokenizer",
+        _sdxl_reader,
         # An invisible watermark would be added where the library for it happens to be installed.
         {"add_watermarker": False},
     ),
-    "flux": Family({Mode.TEXT_TO_IMAGE: FluxPipeline, Mode.IMAGE_TO_IMAGE: FluxImg2ImgPipeline}, _flux, FLOW, _T5, {}),
-    "flux-fill": Family({Mode.INPAINTING: FluxFillPipeline}, _flux, FLOW, _T5, {}),
+    "flux": Family(
+        {Mode.TEXT_TO_IMAGE: FluxPipeline, Mode.IMAGE_TO_IMAGE: FluxImg2ImgPipeline}, _flux, FLOW, _flux_reader, {}
+    ),
+    "flux-fill": Family({Mode.INPAINTING: FluxFillPipeline}, _flux, FLOW, _flux_reader, {}),
 }

@@ -11,22 +11,19 @@ from shared.requests import RenderRequest
 _SHOWN = 30
 
 
-def truncation_warnings(tokenizer: Any, model: Model, request: RenderRequest) -> list[str]:
-    """What of the request's prompts has no effect, in words for a job's warnings."""
-    limit = min(tokenizer.model_max_length, model.max_prompt_tokens)
+def truncation_warnings(tokenizer: Any, limit: int, model: Model, request: RenderRequest) -> list[str]:
+    """What of the request's prompts has no effect where `limit` tokens are read, in words for a job's warnings."""
     prompts = {"prompt": request.prompt, "negative_prompt": request.negative_prompt or ""}
+    tokens = {name: tokenizer(text, truncation=False, verbose=False)["input_ids"] for name, text in prompts.items()}
     return [
-        f"{name} has {tokens} tokens, of which {model.id} reads {limit}: what follows "
-        f"{text[max(0, end - _SHOWN) : end]!r} has no effect"
-        for name, text in prompts.items()
-        for tokens, end in [_read(tokenizer, text, limit)]
-        if tokens > limit
+        f"{name} has {len(ids)} tokens, of which {model.id} reads {limit}: what follows "
+        f"{_last_words(tokenizer, ids[: limit - 1])!r} has no effect"
+        for name, ids in tokens.items()
+        if len(ids) > limit
     ]
 
 
-def _read(tokenizer: Any, text: str, limit: int) -> tuple[int, int]:
-    """How many tokens a text has, with those that begin and end it, and where of `limit` of them the text ends."""
-    tokens = tokenizer(text, truncation=False, return_offsets_mapping=True, verbose=False)
-    places = tokens["offset_mapping"]
-    # The last one of those that are read ends the text, and stands for none of it.
-    return len(places), places[min(len(places), limit) - 2][1] if len(places) > 1 else 0
+def _last_words(tokenizer: Any, ids: list[int]) -> str:
+    """The end of what is read, as the tokenizer spells it. (The last token that is read only ends the text.)"""
+    spelled: str = tokenizer.decode(ids, skip_special_tokens=True)
+    return spelled.strip()[-_SHOWN:]

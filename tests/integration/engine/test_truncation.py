@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import random
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -40,6 +41,11 @@ def test_what_follows_the_words_of_the_warning_has_no_effect_and_they_have(
     with_them = distance(picture(engine, request(model, mode, prompt=LONG[:end])), whole)
     without = distance(picture(engine, request(model, mode, prompt=LONG[: end - 1].rpartition(" ")[0])), whole)
     assert with_them < 1e-3 < without
+
+
+def test_sdxl_reads_as_much_as_its_encoders_do_whatever_the_catalog_says_of_t5(engine: Engine) -> None:
+    model, asked = replace(CATALOG.models[BASE], max_prompt_tokens=5), request(BASE)
+    assert engine.render(model, [item_of(asked)], lambda *_: False).warnings == {asked: []}
 
 
 def test_a_job_of_a_batch_is_told_of_its_own_prompts_alone(engine: Engine) -> None:

@@ -101,6 +101,17 @@ def test_what_is_not_finished_is_not_retried_yet() -> None:
 
 
 @pytest.mark.usefixtures("door")
+def test_where_a_result_was_lost_it_is_found_again_first() -> None:
+    submit(LINES)
+    results = Path("out/results.jsonl")
+    results.write_text(results.read_text().replace('{"line":4', '{"line":400'))
+    assert "out is not finished" in rendermill("resume", "out", "--retry-failed").stderr
+    results.unlink()
+    assert rendermill("resume", "out").stdout == "1 of 5 lines succeeded, 1 picture in out\n"
+    assert rendermill("resume", "out", "--retry-failed").stdout == "4 of 5 lines succeeded, 5 pictures in out\n"
+
+
+@pytest.mark.usefixtures("door")
 def test_lines_that_the_farm_has_removed_are_to_be_handed_in_by_oneself(monkeypatch: pytest.MonkeyPatch) -> None:
     submit(LINES)
     monkeypatch.setattr(AsyncClient, "file_content", AsyncMock(side_effect=NotFound(404, "not_found", "It is gone.")))
