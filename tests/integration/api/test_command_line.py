@@ -42,7 +42,8 @@ ROOT = Path(__file__).parents[3]
 @pytest.fixture(scope="module")
 def farm(valkey_url: str, s3: Settings) -> Iterator[Farm]:
     """A farm that works on batches and sends webhooks to this machine."""
-    with serving(replace(s3, redis_url=valkey_url, egress_allow="127.0.0.0/8")) as live:
+    settings = replace(s3, redis_url=valkey_url, egress_allow="127.0.0.0/8")
+    with serving(settings) as live, egress.transport(egress.allowed_networks(settings), 5) as transport:
         scheduler = Scheduler(live.redis, lease_s=60, max_attempts=1, retry_delay_s=1)
         batches = batch_worker(live.settings, live.redis, scheduler, live.storage)
         sender = WebhookSender(
@@ -50,7 +51,7 @@ def farm(valkey_url: str, s3: Settings) -> Iterator[Farm]:
             deliveries=Deliveries(live.redis),
             accounts=Accounts(live.redis),
             views=Views(live.redis, scheduler, live.url),
-            transport=egress.transport(egress.allowed_networks(live.settings), 5),
+            transport=transport,
             lanes=Lanes(2),
             timeout_s=5,
             retries_s=(1,),
