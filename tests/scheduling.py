@@ -6,6 +6,8 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+from fakeredis import FakeRedis
+from hypothesis import settings
 from redis import Redis
 
 from shared.answers import Aftermath
@@ -21,6 +23,12 @@ MODEL = "test/model"
 #: Property-based tests try this many times as many examples: `TEST_EFFORT=50 make test` for a long run. At 1 they are
 #: the same ones every time, so that a change that has nothing to do with the scheduler never fails here.
 EFFORT = int(os.environ.get("TEST_EFFORT", "1"))
+
+
+def state_machine_settings(redis: Redis, *, steps: int) -> settings:
+    """For a state machine over the scheduler: on fakeredis, several times as slow, fewer runs of it."""
+    runs = 10 if isinstance(redis, FakeRedis) else 40
+    return settings(max_examples=runs * EFFORT, stateful_step_count=steps, deadline=None, derandomize=EFFORT == 1)
 
 
 def new_job(

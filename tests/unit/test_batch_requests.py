@@ -76,7 +76,7 @@ def test_the_quick_way_and_the_full_way_agree(endpoint: str, fields: dict[str, A
     )
 
     @given(body=bodies)
-    @settings(max_examples=1500, deadline=None)
+    @settings(max_examples=500, deadline=None)
     def agree(body: dict[str, Any]) -> None:
         with Judging(MEANS):
             assert judged(quick.job, dict(body)) == judged(quick.judged_in_full, dict(body))

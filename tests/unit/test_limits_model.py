@@ -6,7 +6,6 @@ from itertools import accumulate
 from typing import Any, cast
 
 import pytest
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 from redis import Redis
@@ -14,7 +13,7 @@ from redis import Redis
 from shared.accounts import Accounts
 from shared.jobs import JobStatus, Lease, NewJob
 from shared.limits import AccountLimits, Refused
-from tests.scheduling import EFFORT, LossyRedis, complete, let_pass, new_job, new_scheduler
+from tests.scheduling import LossyRedis, complete, let_pass, new_job, new_scheduler, state_machine_settings
 
 MODELS = ("m/one", "m/two")
 ACCOUNTS = ("alice", "bob")
@@ -184,5 +183,5 @@ class LimitsMachine(RuleBasedStateMachine):
 def test_no_interleaving_makes_or_loses_a_credit_or_passes_a_cap(redis: Redis) -> None:
     run_state_machine_as_test(
         lambda: LimitsMachine(redis),
-        settings=settings(max_examples=40 * EFFORT, stateful_step_count=40, deadline=None, derandomize=EFFORT == 1),
+        settings=state_machine_settings(redis, steps=40),
     )

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 import pytest
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     Bundle,
@@ -31,7 +30,15 @@ from shared.jobs import JobStatus, Lease, NewJob, Priority, Stage
 from shared.redis_client import Script
 from shared.scheduler import Scheduler
 from tests.scheduler_model import MAX_ATTEMPTS, Known, State, assert_batch, assert_same
-from tests.scheduling import EFFORT, LossyRedis, complete, let_pass, new_job, new_scheduler, status_of
+from tests.scheduling import (
+    LossyRedis,
+    complete,
+    let_pass,
+    new_job,
+    new_scheduler,
+    state_machine_settings,
+    status_of,
+)
 
 MODELS = ("m/one", "m/two")
 ACCOUNTS = ("alice", "bob", "carol")
@@ -384,6 +391,5 @@ class SchedulerMachine(RuleBasedStateMachine):
 def test_no_interleaving_loses_a_job_or_finishes_it_twice(redis: Redis) -> None:
     run_state_machine_as_test(
         lambda: SchedulerMachine(redis),
-        # On two slow cores a step takes about 5 ms on fakeredis, half of it for the comparison.
-        settings=settings(max_examples=40 * EFFORT, stateful_step_count=50, deadline=None, derandomize=EFFORT == 1),
+        settings=state_machine_settings(redis, steps=50),
     )
