@@ -16,7 +16,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench import claim, enqueue, fleet, ingest, interactive, memory, mixed, overhead, rendering, report, submit
+from bench import claim, enqueue, fleet, ingest, inputs, interactive, memory, mixed, overhead, rendering, report, submit
 from bench.measuring import Row
 from bench.sizes import FULL, QUICK, Sizes
 
@@ -28,6 +28,7 @@ BENCHMARKS: dict[str, Callable[[Sizes, Path], list[Row]]] = {
     "submit": submit.run,
     "overhead": overhead.run,
     "fleet": fleet.run,
+    "inputs": inputs.run,
     "interactive": interactive.run,
     "rendering": rendering.run,
     "mixed": mixed.run,

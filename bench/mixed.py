@@ -25,7 +25,7 @@ from bench.measuring import Rounds, Row, Target
 from bench.processes import wait_until
 from bench.sdk_batch import pids
 from bench.sizes import Sizes
-from bench.synthetic_farm import synthetic_farm
+from bench.synthetic_farm import sleeping_model, synthetic_farm
 from bench.workloads import TINY
 from client.client import Client
 from shared.accounts import Accounts
@@ -41,22 +41,9 @@ from worker.engine import tiny
 from worker.turns import REPAID
 
 _ACCOUNTS = ("anna", "bert")
-_LOAD_S, _BATCH_S, _BATCH = 1.0, 0.2, 8
 _SLEEPING = ("sleeping-a", "sleeping-b", "sleeping-c")
 #: Loading takes five times as long as a batch: that of a large checkpoint from disk, beside a distilled model's batch.
-_MODEL = f"""
-[[model]]
-id = "%s"
-name = "Takes time to load"
-family = "synthetic"
-modes = ["text-to-image"]
-licence = "Apache-2.0"
-batch_limit = {_BATCH}
-synthetic = {{ batch_s = {_BATCH_S}, load_s = {_LOAD_S} }}
-guidance = {{ kind = "embedded", default = 0, max = 0 }}
-num_steps = {{ default = 4, max = 8 }}
-size = {{ default = 64, min = 8, max = 64, multiple_of = 8, max_pixels = 4096 }}
-"""
+_LOAD_S, _BATCH_S = 1.0, 0.2
 #: Bytes: the four tiny models weigh 34 MB together, and the largest two are not there at once.
 _ROOM = 26_000_000
 _TURN_S = min(Settings().affinity_s, REPAID * _LOAD_S)
@@ -130,7 +117,9 @@ def _through_sleeping(sizes: Sizes, scratch: Path, affinity_s: float) -> _Run:
     """Through a worker of the sleeping models."""
     folder = scratch / f"affinity-{affinity_s:g}"
     folder.mkdir()
-    (file := folder / "catalog.toml").write_text("".join(_MODEL % name for name in _SLEEPING))
+    (file := folder / "catalog.toml").write_text(
+        "".join(sleeping_model(name, side=64, batch_s=_BATCH_S, load_s=_LOAD_S) for name in _SLEEPING)
+    )
     models, chance = load_catalog(file), random.Random(1)
     jobs: list[NewJob] = []
     for seed in range(sizes.mixed):

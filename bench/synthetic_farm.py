@@ -24,6 +24,19 @@ from shared.workers import Workers
 
 CATALOG_FILE = Path(__file__).parents[1] / "examples" / "synthetic.toml"
 CATALOG: Catalog = load_catalog(CATALOG_FILE)
+_SLEEPING_MODEL = """
+[[model]]
+id = "{id}"
+name = "Sleeps"
+family = "synthetic"
+modes = ["text-to-image", "image-to-image"]
+licence = "Apache-2.0"
+batch_limit = 8
+synthetic = {{ batch_s = {batch_s}, load_s = {load_s} }}
+guidance = {{ kind = "embedded", default = 0, max = 0 }}
+num_steps = {{ default = 4, max = 8 }}
+size = {{ default = {side}, min = 8, max = {side}, multiple_of = 8, max_pixels = {side}_000_000 }}
+"""
 #: They hold no models, so they are told to stop without patience.
 _STOP_S = 10
 
@@ -43,6 +56,11 @@ class SyntheticFarm:
             kind: sum(sum(process.cpu_times()[:2]) for process in processes)
             for kind, processes in self.processes.items()
         }
+
+
+def sleeping_model(id_: str, *, side: int, batch_s: float, load_s: float = 0.0) -> str:
+    """An entry of a catalog: a model of pictures of so many pixels a side, up to eight a batch."""
+    return _SLEEPING_MODEL.format(id=id_, side=side, batch_s=batch_s, load_s=load_s)
 
 
 @contextmanager

@@ -1,10 +1,11 @@
 """From ticket to picture: claim → engine → storage → complete.
 
-One ticket at a time has the device; the others encode and upload what was rendered before. A ticket claims only when
-the device is free, so batches are as full as they can be and no lease is held by a job that waits.
+One ticket at a time has the device; a second prepares what the device does next (`worker/preparing.py`), when it is
+about to be free (`worker/device.py`); the others encode and upload what was rendered before. So batches are as full as
+they can be, the device does not wait for them, and no lease is held by a job that waits for longer than that takes.
 
-A ticket wakes the worker, whichever model it is for: which one is rendered next is decided when the device is free, by
-`worker/turns.py`. It is good for batch after batch, until none of the worker's models has work: between two batches
+A ticket wakes the worker, whichever model it is for: which one is rendered next is decided when the batch is prepared,
+by `worker/turns.py`. It is good for batch after batch, until none of the worker's models has work: between two batches
 there is then no message to be sent or taken.
 
 Whatever goes wrong with a job becomes its failure; where not even that can be told, its lease ends. No exception of
@@ -17,32 +18,27 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import islice
 
-from redis.exceptions import RedisError
-
-from shared.answers import Aftermath, Claim
+from shared.answers import Aftermath
 from shared.errors import JobFailure
-from shared.jobs import Lease, Stage
+from shared.jobs import Stage
 from shared.models import Model
 from shared.scheduler import Scheduler
 from shared.waking import Waker
 from worker import metrics
-from worker.engine import Item, Rendered
+from worker.device import Device
+from worker.engine import Rendered
 from worker.engines import RenderEngine
-from worker.leases import Hold, LeaseKeeper
+from worker.leases import LeaseKeeper
 from worker.outcomes import Outcomes
+from worker.preparing import Batch, Prepared, Preparer
 from worker.storing import DENOISED, Pictures, Store
 from worker.turns import Turns
 
 _log = logging.getLogger(__name__)
-
-_Batch = list[tuple[Hold, list[Item]]]
-
-#: How often a batch that lingers looks for jobs that join it: hardly later than they come, at a script call each.
-_LOOK_EVERY_S = 0.02
 
 
 class Renderer:
@@ -61,21 +57,27 @@ class Renderer:
         waker: Waker,
         drain_s: float = math.inf,
     ) -> None:
-        self._id = worker_id
         self._engine = engine
         self._turns = turns
-        self._scheduler = scheduler
-        self._keeper = keeper
         self._outcomes = outcomes
         self._store = store
         self._waker = waker
-        self._device = threading.Lock()
+        self._preparer = Preparer(
+            worker_id,
+            turns=turns,
+            scheduler=scheduler,
+            keeper=keeper,
+            outcomes=outcomes,
+            store=store,
+            waker=waker,
+            closed=lambda: self.draining or engine.device_lost,
+        )
+        #: Whose batch is the next one on the device.
+        self._next = threading.Lock()
+        self._device = Device()
         self._tickets_held = 0
         self._count_lock = threading.Lock()
         self._last_step: float | None = None
-        #: When the device was done with its last batch; and the claim of that, where work waited behind it.
-        self._free_since = time.monotonic()
-        self._wanted_behind: Claim | None = None
         #: Tickets taken since the worker started.
         self.tickets_taken = 0
         #: The worker was told to go: what is rendered is finished, nothing more is claimed.
@@ -103,28 +105,34 @@ class Renderer:
     def _work_off_batch(self) -> bool:
         """Whether there was a batch, and more work waits behind it."""
         with ExitStack() as kept:
-            with self._device:
-                claim, holds = None, []
-                for claim in self._claims():
-                    holds += kept.enter_context(self._keeper.keep(claim.leases))
-                    self._waker.after_claim(claim)
-                if claim is None:
+            with self._next:
+                prepared = self._preparer.prepare(self._device, kept)
+                if prepared is None:
                     return False
-                model = self._turns.model(claim.model)
-                self._turns.begin(model.id)
-                finished = self._render(model, holds)
-                self._wanted_behind = claim if claim.leaves_work else None
+                self._take_device(prepared)
+            finished = self._render(prepared)
+            claim = prepared.claim
             last: Aftermath | None = None
             for pictures in finished:
                 last = self._store.save(pictures) or last
         if last is None:
             return claim.leaves_work
-        self._waker.after_work(model.id, last)
+        self._waker.after_work(claim.model, last)
         leaves_work = last.queued > 0 or claim.elsewhere
-        if not leaves_work and self._wanted_behind is claim:
-            # Another worker took it.
-            self._wanted_behind = None
+        if not leaves_work:
+            self._preparer.nothing_waits_behind(claim)
         return leaves_work
+
+    def _take_device(self, prepared: Prepared) -> None:
+        model = prepared.model
+        lane = next((hold.lease.request.lane for hold, _ in prepared.batch), None)
+        # Nobody knows how long a model takes to load, nor the first batch of a kind.
+        kind = (model.id, lane, prepared.images) if model.id in self._engine.resident else None
+        free_s = self._device.take(kind)
+        if prepared.awaited:
+            idle_s = max(0.0, min(free_s, time.monotonic() - prepared.lingered_until))
+            metrics.DEVICE_IDLE_SECONDS.labels(model.id).observe(idle_s)
+        self._turns.begin(model.id)
 
     def drain(self) -> None:
         """Claim nothing more, and finish what is rendered; what takes longer than the drain time is given back."""
@@ -142,49 +150,21 @@ class Renderer:
             with self._count_lock:
                 self._tickets_held -= 1
 
-    def _claims(self) -> Iterator[Claim]:
-        """The jobs of the next batch, and those that join it while it lingers; nothing where no work waits."""
-        self._store.wait_until_back(give_up=lambda: self.draining)
-        if self.draining or self._engine.device_lost:
-            return
-        limits = self._turns.limits()
+    def _render(self, prepared: Prepared) -> list[Pictures]:
+        """Render the batch that has the device, and leave that to the next one."""
+        finished: list[Pictures] = []
         try:
-            claim = self._scheduler.claim_first(limits, self._id)
-            if not claim.leases:
-                self._wanted_behind = None
-                return
-            yield claim
-            lane, lingers_since = claim.leases[0].request.lane, time.monotonic()
-            linger_until = lingers_since + self._turns.model(claim.model).linger_s
-            # A full batch does not linger, and none that keeps anybody waiting.
-            while claim.room and not claim.leaves_work and time.monotonic() < linger_until and not self.draining:
-                time.sleep(_LOOK_EVERY_S)
-                claim = self._scheduler.join(claim.model, lane, self._id, room=claim.room, others=limits)
-                yield claim
-            # The device is not idle for want of anything but more jobs.
-            self._free_since += time.monotonic() - lingers_since
-        except RedisError as error:
-            _log.warning("cannot claim: %s", error)
+            if self._engine.device_lost:
+                # By the batch before, while this one was prepared: it has nothing to do with that.
+                for hold, _ in prepared.batch:
+                    self._outcomes.give_back(hold)
+            else:
+                finished = self._render_batch(prepared.model, prepared.batch)
+        finally:
+            self._device.leave(as_usual=bool(finished))
+        return finished
 
-    def _render(self, model: Model, holds: Sequence[Hold]) -> list[Pictures]:
-        batch: _Batch = []
-        for hold in holds:
-            try:
-                batch.append((hold, self._items(hold.lease)))
-            except JobFailure as failure:
-                self._outcomes.fail(hold, failure)
-        return self._render_batch(model, batch)
-
-    def _items(self, lease: Lease) -> list[Item]:
-        request = lease.request
-        input_image = self._store.input(request.input_image, "RGB")
-        mask_image = self._store.input(request.mask_image, "L")
-        return [
-            Item(request=request, seed=request.seed + number, input_image=input_image, mask_image=mask_image)
-            for number in range(request.n)
-        ]
-
-    def _render_batch(self, model: Model, batch: _Batch) -> list[Pictures]:
+    def _render_batch(self, model: Model, batch: Batch) -> list[Pictures]:
         """The pictures of the batch. Where it fails, halves of it are tried, down to the job that is to blame."""
         batch = [(hold, items) for hold, items in batch if not hold.dropped]
         if not batch:
@@ -204,7 +184,7 @@ class Renderer:
         self._turns.rendered(rendered)
         return _share_out(batch, rendered)
 
-    def _after_failure(self, model: Model, batch: _Batch, failure: JobFailure) -> list[Pictures]:
+    def _after_failure(self, model: Model, batch: Batch, failure: JobFailure) -> list[Pictures]:
         if self._engine.device_lost:
             # Their leases end with this ticket, unspoken: so the scheduler learns that they cost it a worker, and
             # has each of them rendered alone.
@@ -218,17 +198,14 @@ class Renderer:
         half = len(batch) // 2
         return self._render_batch(model, batch[:half]) + self._render_batch(model, batch[half:])
 
-    def _run(self, model: Model, batch: _Batch) -> Rendered:
+    def _run(self, model: Model, batch: Batch) -> Rendered:
         def on_step(step: int, total: int) -> bool:
             self._last_step = time.monotonic()
             for hold, _ in batch:
                 hold.report(Stage.RENDERING, DENOISED * step / total)
             return time.monotonic() > self._give_back_at or all(hold.dropped for hold, _ in batch)
 
-        self._last_step = started = time.monotonic()
-        if self._wanted_behind:
-            metrics.DEVICE_IDLE_SECONDS.labels(model.id).observe(started - self._free_since)
-            self._wanted_behind = None
+        self._last_step = time.monotonic()
         try:
             return self._engine.render(model, [item for _, items in batch for item in items], on_step)
         except JobFailure:
@@ -238,10 +215,9 @@ class Renderer:
             raise JobFailure("render_failed", f"{type(error).__name__} while rendering.") from error
         finally:
             self._last_step = None
-            self._free_since = time.monotonic()
 
 
-def _share_out(batch: _Batch, rendered: Rendered) -> list[Pictures]:
+def _share_out(batch: Batch, rendered: Rendered) -> list[Pictures]:
     """Each job's pictures, and its share of the device's time, by its predicted cost."""
     cost = sum(hold.lease.cost for hold, _ in batch)
     images = iter(rendered.images)

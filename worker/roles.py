@@ -53,7 +53,7 @@ from worker.webhooks import WebhookSender
 
 _log = logging.getLogger(__name__)
 
-#: One ticket renders, one encodes and uploads, one waits at the device so that it never idles between batches.
+#: One ticket renders, one prepares the batch behind it, one encodes and uploads: the device never waits for either.
 _RENDER_TICKETS = 3
 #: Webhooks wait for their receivers, so many go out side by side; of these, so many to accounts that were slow lately.
 _SENDERS = 16

@@ -23,7 +23,10 @@ REPAID = 10
 
 
 class Turns:
-    """The models of one worker. Not safe to share between threads: it is used by the one that has the device."""
+    """The models of one worker.
+
+    One thread at a time prepares a batch and begins it, and one at a time renders; these two may be at it together.
+    """
 
     def __init__(
         self,

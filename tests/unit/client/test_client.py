@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
 
-from client import ApiError, Client, Unreachable, WaitTimeout, retry
-from client import client as client_module
+from client import ApiError, Client, Unreachable, WaitTimeout
 
 Handler = Callable[[httpx.Request], httpx.Response]
 
@@ -21,6 +21,13 @@ def _client(handler: Handler) -> Client:
 
 def _job(status: str = "queued", **more: Any) -> dict[str, Any]:
     return {"id": "job_1", "object": "job", "status": status, "model": "m", "images": [], **more}
+
+
+def _naps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """What the client sleeps, without sleeping."""
+    naps: list[float] = []
+    monkeypatch.setattr("client.client.time", SimpleNamespace(sleep=naps.append))
+    return naps
 
 
 def test_a_job_is_submitted_with_the_key_and_its_idempotency_key() -> None:
@@ -40,8 +47,7 @@ def test_a_job_is_submitted_with_the_key_and_its_idempotency_key() -> None:
 
 
 def test_wait_asks_until_the_job_is_finished(monkeypatch: pytest.MonkeyPatch) -> None:
-    waits: list[float] = []
-    monkeypatch.setattr(client_module.time, "sleep", waits.append)
+    waits = _naps(monkeypatch)
     answers = iter(["queued", "running", "running", "succeeded"])
     image = {
         "id": "image_1",
@@ -130,8 +136,7 @@ def test_a_farm_that_does_not_answer_is_unreachable() -> None:
 
 def _flaky(monkeypatch: pytest.MonkeyPatch, *answers: httpx.Response) -> tuple[Client, list[float]]:
     """A patient client of a farm that gives these answers, the first to warm it up, and the waits between them."""
-    waits: list[float] = []
-    monkeypatch.setattr(retry.time, "sleep", waits.append)
+    waits = _naps(monkeypatch)
     left = iter([httpx.Response(200, json={"data": []}), *answers])
     farm = Client("http://farm", "k", patience_s=60, transport=httpx.MockTransport(lambda _: next(left)))
     farm.models()
@@ -150,7 +155,7 @@ def test_a_call_that_can_be_repeated_is_tried_again_no_sooner_than_the_farm_asks
 
 
 def test_who_waits_for_a_farm_is_told_why_and_when_it_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retry.time, "sleep", lambda _: None)
+    _naps(monkeypatch)
     page = httpx.Response(200, json={"data": []})
     left = iter([page, httpx.Response(503), httpx.Response(502), page, page])
     told: list[int | None] = []
@@ -187,7 +192,7 @@ def test_what_the_farm_refuses_is_not_tried_again(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_prompt_is_sent_again_under_one_key_when_its_answer_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retry.time, "sleep", lambda _: None)
+    _naps(monkeypatch)
     keys: list[str | None] = []
 
     def handler(request: httpx.Request) -> httpx.Response:

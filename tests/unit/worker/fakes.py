@@ -86,6 +86,7 @@ class FakeStorage:
         self.objects: dict[str, bytes] = {}
         self.away = 0.0
         self.calls = 0
+        self.gets = 0
         self.undeletable: set[str] = set()
 
     def ensure_bucket(self) -> None:
@@ -97,6 +98,7 @@ class FakeStorage:
         self.objects[key] = data
 
     def get(self, key: str) -> bytes:
+        self.gets += 1
         self._answer()
         if key not in self.objects:
             raise ObjectMissing(key)

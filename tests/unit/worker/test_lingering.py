@@ -14,7 +14,7 @@ LINGER_S = 1.0
 
 
 class Clock:
-    """Stands for `time` where the renderer uses it. Something may happen while it sleeps."""
+    """Stands for `time` where the next batch is prepared. Something may happen while it sleeps."""
 
     def __init__(self) -> None:
         self.slept_s = 0.0
@@ -34,7 +34,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr("worker.render.time", clock)
+    monkeypatch.setattr("worker.preparing.time", clock)
     return clock
 
 

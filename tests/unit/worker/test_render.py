@@ -302,7 +302,7 @@ def test_what_is_rendered_when_the_worker_is_told_to_go_is_stored(worker: Render
 
 def test_a_claim_without_redis_ends_the_ticket_quietly(worker: RenderWorker) -> None:
     ids = worker.accept(*named("a"))
-    worker.renderer._scheduler = Failing(worker.scheduler, "claim_first", RedisConnectionError("away"), 1)
+    worker.renderer._preparer._scheduler = Failing(worker.scheduler, "claim_first", RedisConnectionError("away"), 1)
     worker.work()
     assert worker.status(ids[0]) == "queued"
     worker.work()

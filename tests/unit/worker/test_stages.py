@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import io
 import threading
+import time
+from dataclasses import replace
 
+import PIL.Image
 import pytest
 from prometheus_client import REGISTRY
 from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from tests.scheduling import MODEL, new_job
-from tests.servers import PATIENCE_S
-from tests.unit.worker.fakes import BATCH_LIMIT, Failing, RenderWorker, fake_model
+from tests.servers import PATIENCE_S, wait_until
+from tests.unit.worker.fakes import BATCH_LIMIT, STEPS, Failing, RenderWorker, fake_model
+
+
+def work_by_two_tickets(worker: RenderWorker) -> None:
+    tickets = [threading.Thread(target=worker.renderer.work) for _ in range(2)]
+    for ticket in tickets:
+        ticket.start()
+    for ticket in tickets:
+        ticket.join(PATIENCE_S)
 
 
 def test_the_next_batch_is_rendered_while_the_one_before_is_stored(
@@ -39,13 +51,52 @@ def test_the_next_batch_is_rendered_while_the_one_before_is_stored(
 
     worker.engine.at_step = render_began
     monkeypatch.setattr(worker.storage, "put", put_once_the_next_began)
-    tickets = [threading.Thread(target=worker.renderer.work) for _ in range(2)]
-    for ticket in tickets:
-        ticket.start()
-    for ticket in tickets:
-        ticket.join(PATIENCE_S)
+    work_by_two_tickets(worker)
     assert overlapped == [True] * (batches - 1) * BATCH_LIMIT
     assert len(worker.storage.objects) == batches * BATCH_LIMIT
+
+
+def test_the_next_batch_is_claimed_and_has_its_input_images_before_the_device_is_free(worker: RenderWorker) -> None:
+    """As soon as it is known how long such a batch takes: that is, behind the second one of its kind."""
+    picture = io.BytesIO()
+    PIL.Image.new("RGB", (8, 8)).save(picture, "PNG")
+    worker.storage.objects["inputs/fox"] = picture.getvalue()
+    jobs = [new_job(n=BATCH_LIMIT) for _ in range(3)]
+    worker.accept(*(replace(job, request=replace(job.request, input_image="inputs/fox")) for job in jobs))
+    fetched_when_made: list[int] = []
+
+    def make_the_first_slowly_and_wait_in_the_second(step: int) -> None:
+        if step == STEPS:
+            fetched_when_made.append(worker.storage.gets)
+        elif len(worker.engine.batches) == 1:
+            time.sleep(0.05)
+        elif len(worker.engine.batches) == 2:
+            wait_until(lambda: worker.storage.gets == 3, "the third batch is prepared")
+
+    worker.engine.resident = [MODEL]
+    worker.engine.at_step = make_the_first_slowly_and_wait_in_the_second
+    work_by_two_tickets(worker)
+    assert fetched_when_made == [1, 3, 3]
+    assert {worker.status(job.id) for job in jobs} == {"succeeded"}
+
+
+def test_a_batch_prepared_for_a_device_that_is_lost_meanwhile_is_given_back_at_no_cost(worker: RenderWorker) -> None:
+    jobs = [new_job(n=BATCH_LIMIT) for _ in range(3)]
+    worker.accept(*jobs)
+    worker.engine.resident = [MODEL]
+
+    def lose(_: int) -> None:
+        if len(worker.engine.batches) == 1:
+            time.sleep(0.05)
+        else:
+            wait_until(lambda: worker.keeper.kept >= 2, "the third is prepared")
+            worker.engine.device_lost = True
+            raise RuntimeError("the device is lost")
+
+    worker.engine.at_step = lose
+    work_by_two_tickets(worker)
+    assert [worker.status(job.id) for job in jobs] == ["succeeded", "running", "queued"]
+    assert worker.job(jobs[2].id).attempts == 0
 
 
 def idle() -> tuple[float, float]:
@@ -54,7 +105,7 @@ def idle() -> tuple[float, float]:
     return tuple(REGISTRY.get_sample_value(f"{name}_{part}", labels) or 0.0 for part in ("count", "sum"))  # type: ignore[return-value]
 
 
-class Time:
+class FakeTime:
     """Stands for `time` where the renderer uses it."""
 
     def __init__(self) -> None:
@@ -68,17 +119,18 @@ class Time:
 
 
 @pytest.fixture
-def time(monkeypatch: pytest.MonkeyPatch) -> Time:
-    time = Time()
-    monkeypatch.setattr("worker.render.time", time)
-    return time
+def clock(monkeypatch: pytest.MonkeyPatch) -> FakeTime:
+    clock = FakeTime()
+    for module in ("render", "preparing", "device"):
+        monkeypatch.setattr(f"worker.{module}.time", clock)
+    return clock
 
 
 def test_the_device_is_idle_from_the_end_of_a_batch_to_the_beginning_of_the_next_while_work_waits(
-    worker: RenderWorker, time: Time, monkeypatch: pytest.MonkeyPatch
+    worker: RenderWorker, clock: FakeTime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def takes(seconds: float) -> None:
-        time.now += seconds
+        clock.now += seconds
 
     before_count, before_s = idle()
     worker.engine.at_step = lambda _: takes(100)
@@ -95,39 +147,38 @@ def test_the_device_is_idle_from_the_end_of_a_batch_to_the_beginning_of_the_next
 
 
 def test_the_device_is_not_idle_where_another_worker_took_what_waited(
-    worker: RenderWorker, time: Time, monkeypatch: pytest.MonkeyPatch
+    worker: RenderWorker, clock: FakeTime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = idle()
     worker.accept(*(new_job() for _ in range(BATCH_LIMIT + 1)))
     monkeypatch.setattr(worker.waker, "after_claim", lambda _: worker.scheduler.claim(MODEL, "another", max_images=1))
     worker.work()
-    time.now += 3600
+    clock.now += 3600
     worker.accept(new_job())
     worker.work()
     assert idle() == before
 
 
 def test_the_device_is_idle_while_redis_is_away_from_a_worker_whose_work_waits(
-    worker: RenderWorker, time: Time
+    worker: RenderWorker, clock: FakeTime
 ) -> None:
     count, seconds = idle()
     worker.accept(*(new_job() for _ in range(BATCH_LIMIT)))
     worker.work()
     worker.accept(*(new_job() for _ in range(BATCH_LIMIT + 1)))
-    scheduler = worker.renderer._scheduler
-    worker.engine.at_step = lambda _: setattr(
-        worker.renderer, "_scheduler", Failing(scheduler, "claim_first", RedisConnectionError("away"), 1)
-    )
+    preparer = worker.renderer._preparer
+    failing = Failing(preparer._scheduler, "claim_first", RedisConnectionError("away"), 1)
+    worker.engine.at_step = lambda _: setattr(preparer, "_scheduler", failing)
     worker.work()
-    time.now += 60
+    clock.now += 60
     worker.work()
     assert idle() == (count + 1, seconds + 60)
 
 
-def test_a_device_whose_batch_lingers_is_not_idle(redis: Redis, time: Time) -> None:
+def test_a_device_whose_batch_lingers_is_not_idle(redis: Redis, clock: FakeTime) -> None:
     count, seconds = idle()
     worker = RenderWorker(redis, fake_model(linger_s=10.0))
     worker.accept(*(new_job() for _ in range(BATCH_LIMIT + 1)))
     worker.work()
-    assert time.now == pytest.approx(10.0, abs=0.02)
+    assert clock.now == pytest.approx(10.0, abs=0.02)
     assert idle() == (count + 1, pytest.approx(seconds))

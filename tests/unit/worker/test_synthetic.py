@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -28,8 +29,8 @@ MODEL = CATALOG.models["synthetic-8"]
 def naps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """What was slept, without sleeping, on a clock that stands still otherwise."""
     naps: list[float] = []
-    monkeypatch.setattr("time.sleep", naps.append)
-    monkeypatch.setattr("time.perf_counter", lambda: sum(naps))
+    # The module's alone: other tests have left threads that sleep.
+    monkeypatch.setattr("worker.synthetic.time", SimpleNamespace(sleep=naps.append, perf_counter=lambda: sum(naps)))
     return naps
 
 
