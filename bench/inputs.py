@@ -20,7 +20,7 @@ from bench.measuring import Row, in_turn
 from bench.processes import wait_until
 from bench.sizes import Sizes
 from bench.synthetic_farm import SyntheticFarm, sleeping_model, synthetic_farm
-from shared.catalog import load_catalog
+from shared.catalog import Catalog, load_catalog
 from shared.ids import new_id
 from shared.jobs import NewJob
 from shared.records import Records
@@ -39,22 +39,22 @@ def run(sizes: Sizes, scratch: Path) -> list[Row]:
     batches = max(2, sizes.pictures // _BATCH)
     file = scratch / "catalog.toml"
     file.write_text(sleeping_model(_MODEL, side=_SIDE, batch_s=_BATCH_S))
+    catalog = load_catalog(file)
     with synthetic_farm(scratch, _MODEL, 1, {"CATALOG": str(file)}) as farm:
         inputs = [f"inputs/{number}" for number in range(_INPUTS)]
         for number, key in enumerate(inputs):
             farm.storage.put(key, _png(number), "image/png")
         rounds = in_turn(
             sizes.rounds,
-            lambda: 100 * _share(farm, file, batches, inputs),
-            lambda: 100 * _share(farm, file, batches, [None]),
+            lambda: 100 * _share(farm, catalog, batches, inputs),
+            lambda: 100 * _share(farm, catalog, batches, [None]),
         )
     what = f"one worker, {1000 * _BATCH_S:.0f} ms a batch of {_BATCH}, an input image each: time spent rendering"
     return [Row(what, "%", "without input images", rounds)]
 
 
-def _share(farm: SyntheticFarm, file: Path, batches: int, inputs: Sequence[str | None]) -> float:
+def _share(farm: SyntheticFarm, catalog: Catalog, batches: int, inputs: Sequence[str | None]) -> float:
     """The part of the time, from the start of the first job to the last stored picture, in which the device works."""
-    catalog = load_catalog(file)
     jobs = []
     for seed in range(batches * _BATCH):
         request, _ = resolve(catalog, {"model": _MODEL, "prompt": PROMPT, "seed": seed})

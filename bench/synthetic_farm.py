@@ -35,7 +35,7 @@ batch_limit = 8
 synthetic = {{ batch_s = {batch_s}, load_s = {load_s} }}
 guidance = {{ kind = "embedded", default = 0, max = 0 }}
 num_steps = {{ default = 4, max = 8 }}
-size = {{ default = {side}, min = 8, max = {side}, multiple_of = 8, max_pixels = {side}_000_000 }}
+size = {{ default = {side}, min = 8, max = {side}, multiple_of = 8, max_pixels = {pixels} }}
 """
 #: They hold no models, so they are told to stop without patience.
 _STOP_S = 10
@@ -60,7 +60,7 @@ class SyntheticFarm:
 
 def sleeping_model(id_: str, *, side: int, batch_s: float, load_s: float = 0.0) -> str:
     """An entry of a catalog: a model of pictures of so many pixels a side, up to eight a batch."""
-    return _SLEEPING_MODEL.format(id=id_, side=side, batch_s=batch_s, load_s=load_s)
+    return _SLEEPING_MODEL.format(id=id_, side=side, pixels=side**2, batch_s=batch_s, load_s=load_s)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 import pytest
 
@@ -105,34 +106,32 @@ def test_the_time_between_two_batches_is_told(device: Device, time: Time) -> Non
     assert device.busy
 
 
+def returns(call: Callable[[], object]) -> threading.Event:
+    """Set once the call, made on another thread, has returned."""
+    returned = threading.Event()
+
+    def run() -> None:
+        call()
+        returned.set()
+
+    threading.Thread(target=run, daemon=True).start()
+    return returned
+
+
 @pytest.mark.parametrize("kind", [None, "a lane that was never seen"])
 def test_a_batch_after_one_that_takes_nobody_knows_how_long_is_prepared_when_that_is_over(kind: str | None) -> None:
-    device, ready = Device(), threading.Event()
+    device = Device()
     device.take(kind)
-
-    def prepare() -> None:
-        device.wait_until_nearly_free()
-        ready.set()
-
-    preparing = threading.Thread(target=prepare)
-    preparing.start()
-    assert not ready.wait(0.05)
+    prepares = returns(device.wait_until_nearly_free)
+    assert not prepares.wait(0.05)
     device.leave(as_usual=True)
-    assert ready.wait(PATIENCE_S)
-    preparing.join(PATIENCE_S)
+    assert prepares.wait(PATIENCE_S)
 
 
 def test_a_batch_waits_until_the_one_before_has_left_the_device() -> None:
-    device, taken = Device(), threading.Event()
+    device = Device()
     device.take("a lane")
-
-    def take() -> None:
-        device.take("a lane")
-        taken.set()
-
-    taking = threading.Thread(target=take)
-    taking.start()
+    taken = returns(lambda: device.take("a lane"))
     assert not taken.wait(0.05)
     device.leave(as_usual=True)
     assert taken.wait(PATIENCE_S)
-    taking.join(PATIENCE_S)
